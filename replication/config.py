@@ -1,0 +1,110 @@
+"""Hydra's `configs/` read for the workflow: one canonical JSON per station, composed once and only when asked for.
+
+What the user got wrong is a SystemExit with one sentence, so that Snakemake stops while planning and shows nothing else.
+"""
+
+import json
+from functools import cache
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+GLOBAL_HEADER = "# @package _global_"
+
+
+def canonical(values):
+    """The one JSON text of `values`: keys sorted, so that order and comments in the YAML files do not matter."""
+    return json.dumps(values, sort_keys=True)
+
+
+def load_paper(preset, overrides=()):
+    """Seeds, number of base models, figures and tables of a preset, as a dict of plain values."""
+    config = _compose("paper", overrides, preset=preset)
+    paper = {key: _plain(config, key) for key in ("seeds", "bases", "figures", "tables")}
+    for seed in paper["seeds"]:
+        _check_integer(seed, "seeds")
+    return paper
+
+
+@cache
+def load_stage(stage, preset, base="shipped", experiment="baseline", overrides=()):
+    """The configuration of one station in one experiment, as a dict of plain values."""
+    config = _compose("experiment", overrides, preset=preset, base_model=base, experiment=experiment)
+    values = _plain(config, stage)
+    if "seed" in values:
+        _check_integer(values["seed"], f"{stage}.seed")
+    return values
+
+
+def check_overrides(overrides, preset, base):
+    """Every override must have a place: `KEY=VALUE`, and a KEY that the paper or an experiment has."""
+    if not isinstance(overrides, list | tuple) or not all("=" in str(override) for override in overrides):
+        raise SystemExit(
+            f"overrides={overrides!r} is not a list of KEY=VALUE; write 'overrides=[\"post_training.beta=0.2\"]'."
+        )
+    configs = [_compose("paper", preset=preset)] if overrides else []
+    for experiment in _names("experiment") if overrides else []:
+        configs.append(_compose("experiment", preset=preset, base_model=base, experiment=experiment))
+    for override in overrides:
+        key = override.split("=")[0]
+        if not any(_has(config, key) for config in configs):
+            raise SystemExit(
+                f"The override {override!r} has no place: no experiment has a configuration value {key!r}."
+            )
+
+
+@cache
+def _compose(name, overrides=(), **groups):
+    for group, choice in groups.items():
+        _check_choice(group, choice)
+    choices = [text for group, choice in groups.items() for text in (f"{group}={choice}", f"+chosen.{group}={choice}")]
+    try:
+        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+            config = compose(name, choices)
+    except HydraException as error:
+        raise SystemExit(f"configs/{name}.yaml with {', '.join(choices)} cannot be composed: {error}") from error
+    applicable = [override for override in overrides if _has(config, override.split("=")[0])]
+    config.merge_with(OmegaConf.from_dotlist(applicable))
+    return config
+
+
+def _names(group):
+    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
+
+
+def _check_choice(group, choice):
+    if choice not in _names(group):
+        raise SystemExit(f"There is no {group} {choice!r}; choose one of: {', '.join(_names(group))}.")
+    path = CONFIGS / group / f"{choice}.yaml"
+    if group in ("preset", "experiment") and path.read_text().splitlines()[0] != GLOBAL_HEADER:
+        raise SystemExit(
+            f"{path.name}: its first line must be {GLOBAL_HEADER!r}, or Hydra puts its values in the wrong place."
+        )
+
+
+def _has(config, key):
+    missing = object()
+    return OmegaConf.select(config, key, default=missing, throw_on_missing=False) is not missing
+
+
+def _plain(config, key):
+    try:
+        value = config[key]
+        return (
+            OmegaConf.to_container(value, resolve=True, throw_on_missing=True) if OmegaConf.is_config(value) else value
+        )
+    except MissingMandatoryValue as error:
+        raise SystemExit(
+            f"The configuration has no value for {error.full_key!r}: it is ??? and must be set."
+        ) from error
+    except OmegaConfBaseException as error:
+        raise SystemExit(f"The configuration value {error.full_key!r} cannot be resolved: {str(error).splitlines()[0]}.") from error
+
+
+def _check_integer(value, key):
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise SystemExit(f"{key}: the seed {value!r} is not an integer; write a whole number such as 0.")
