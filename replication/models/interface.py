@@ -1,0 +1,54 @@
+"""What every unified model offers: the only thing that the stations know about a backbone."""
+
+from abc import ABC, abstractmethod
+
+
+class UnifiedModel(ABC):
+    """One model with a generation branch pi(x | y) and an understanding branch pi(a | x, question(y)) (paper section 2).
+
+    B is the batch, T the number of codes of an image. Prompts are strings, images uint8 arrays (B, H, W, 3).
+    Batching and padding change no result beyond rounding.
+    """
+
+    @classmethod
+    @abstractmethod
+    def load(cls, path, config):
+        """Read a checkpoint in evaluation mode; `config` holds the wordings of the backbone. Raises ValueError with one
+        sentence when the checkpoint is missing or damaged."""
+
+    @abstractmethod
+    def save(self, path):
+        """Write a checkpoint that `load` reads."""
+
+    @abstractmethod
+    def sample_images(self, prompts, seeds, guidance_scale, temperature):
+        """One image per prompt and seed: codes (B, T) int64 and log pi(x | y) (B,), without guidance at temperature 1.
+
+        The image of a seed is the same alone, in any batch and in any order. Prompts may repeat.
+        """
+
+    @abstractmethod
+    def decode_images(self, codes):
+        """Images (B, H, W, 3) uint8 numpy of codes (B, T)."""
+
+    @abstractmethod
+    def alignment_logits(self, images, prompts):
+        """log pi(accept | x, question(y)) - log pi(reject | x, question(y)), (B,), differentiable.
+
+        The verdict of the model on an image (paper section 1.2) is whether this exceeds a threshold.
+        """
+
+    @abstractmethod
+    def image_log_probs(self, prompts, codes):
+        """log pi(x_t | x_<t, y) of every code, (B, T): teacher forced, differentiable, no guidance."""
+
+    @abstractmethod
+    def prompt_log_probs(self, images, prompts):
+        """log pi(y | x) of the prompt as a caption of the image, (B,), differentiable: the understanding branch in the
+        paper's theory of learning dynamics."""
+
+    @abstractmethod
+    def image_policy(self, trained_modules):
+        """The generation branch as a causal language model over a joint vocabulary, a PreTrainedModel for TRL that shares
+        its parameters with this model. Only the parameters of `trained_modules` are trainable. Its method
+        `prompt_ids(prompts)` gives the prompts as lists of ids; completions are image codes as they are."""

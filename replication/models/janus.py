@@ -1,0 +1,186 @@
+"""The unified-model interface on transformers' `JanusForConditionalGeneration`: the embedded model and Janus-Pro alike."""
+
+import torch
+from safetensors import SafetensorError
+from torch.nn.functional import log_softmax, pad
+from torch.nn.utils.rnn import pad_sequence
+from transformers import JanusForConditionalGeneration, JanusProcessor
+
+from replication.models.image_policy import ImagePolicy
+from replication.models.interface import UnifiedModel
+from replication.sampling import position_ids, sample_codes
+
+
+class JanusModel(UnifiedModel):
+    """A Janus checkpoint and the wordings by which it is asked.
+
+    question: `{image}` marks the place of the image, `{prompt}` that of the prompt; answered by the tokens `accept` and
+        `reject`. caption: what precedes the prompt when the model describes an `{image}`. instruction: what it is told
+        when it generates an image of `{prompt}`. The wordings are complete, roles and system prompt included: the
+        processor's default system prompt is not added.
+    """
+
+    def __init__(
+        self,
+        model,
+        processor,
+        question,
+        accept,
+        reject,
+        caption="{image} describe this image :",
+        instruction="{prompt}",
+    ):
+        for name, wording, fields in [
+            ("question", question, ("{image}", "{prompt}")),
+            ("caption", caption, ("{image}",)),
+            ("instruction", instruction, ("{prompt}",)),
+        ]:
+            for field in fields:
+                if field not in wording:
+                    raise ValueError(f"The {name} of the model must contain {field}, but it is {wording!r}.")
+        self.model, self.processor = model, processor
+        self.question, self.caption, self.instruction = question, caption, instruction
+        self.accept_id, self.reject_id = self._answer_id(accept), self._answer_id(reject)
+
+    @classmethod
+    def load(cls, path, config):
+        """Read a local checkpoint folder or a model hub id; `config` holds `question`, `accept`, `reject`, and where they
+        differ from the embedded model's, `caption` and `instruction`."""
+        try:
+            model, loading = JanusForConditionalGeneration.from_pretrained(path, output_loading_info=True)
+            processor = JanusProcessor.from_pretrained(path)
+        except (OSError, ValueError, SafetensorError) as error:
+            raise ValueError(
+                f"{path} is not a readable Janus checkpoint, build or download it again: {str(error).splitlines()[0]}"
+            ) from error
+        if loading["missing_keys"]:
+            raise ValueError(
+                f"{path} is not a complete Janus checkpoint, build or download it again:"
+                f" it lacks {len(loading['missing_keys'])} of the model's weights."
+            )
+        return cls(model.eval(), processor, **config)
+
+    def save(self, path):
+        self.model.save_pretrained(path)
+        self.processor.save_pretrained(path)
+
+    def sample_images(self, prompts, seeds, guidance_scale, temperature):
+        unique = list(dict.fromkeys(prompts))
+        input_ids, attention_mask = self._generation_inputs(unique)
+        tokenizer = self.processor.tokenizer
+        kept = (input_ids == tokenizer.bos_token_id) | (input_ids == tokenizer.boi_token_id)
+        samples = sample_codes(
+            self.model,
+            input_ids,
+            torch.where(kept, input_ids, tokenizer.pad_token_id),
+            attention_mask,
+            [unique.index(prompt) for prompt in prompts],
+            seeds,
+            guidance_scale,
+            temperature,
+        )
+        return samples.codes, samples.log_probs
+
+    @torch.no_grad()
+    def decode_images(self, codes):
+        decoded = self.model.decode_image_tokens(codes.to(self.model.device)).float()
+        image_processor = self.processor.image_processor
+        pixels = decoded * decoded.new_tensor(image_processor.image_std) + decoded.new_tensor(
+            image_processor.image_mean
+        )
+        return (pixels / image_processor.rescale_factor).clamp(0, 255).to(torch.uint8).cpu().numpy()
+
+    def alignment_logits(self, images, prompts):
+        questions = [self.question.format(image=self._image_placeholder(), prompt=prompt) for prompt in prompts]
+        last = self._hidden_states(images, *self._tokenize(questions))[:, -1].float()
+        accept, reject = self.model.lm_head.weight[[self.accept_id, self.reject_id]].float()
+        return last @ (accept - reject)
+
+    def image_log_probs(self, prompts, codes):
+        codes = codes.to(self.model.device)
+        input_ids, attention_mask = self._generation_inputs(prompts)
+        attention_mask = pad(attention_mask, (0, codes.shape[1] - 1), value=1)
+        embeddings = torch.cat(
+            [
+                self.model.get_input_embeddings()(input_ids),
+                self.model.prepare_embeddings_for_image_generation(codes[:, :-1]),
+            ],
+            dim=1,
+        )
+        hidden_states = self.model.model.language_model(
+            inputs_embeds=embeddings,
+            attention_mask=attention_mask,
+            position_ids=position_ids(attention_mask),
+            use_cache=False,
+        ).last_hidden_state[:, -codes.shape[1] :]
+        log_probs = log_softmax(self.model.model.generation_head(hidden_states).float(), dim=-1)
+        return log_probs.gather(2, codes[..., None])[..., 0]
+
+    def prompt_log_probs(self, images, prompts):
+        tokenizer = self.processor.tokenizer
+        request_ids, request_mask = self._tokenize(
+            [self.caption.format(image=self._image_placeholder())] * len(prompts)
+        )
+        captions = [
+            torch.tensor([*ids, tokenizer.eos_token_id], device=self.model.device)
+            for ids in tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
+        ]
+        labels = pad_sequence(captions, batch_first=True, padding_value=tokenizer.pad_token_id)
+        lengths = torch.tensor([len(caption) for caption in captions], device=self.model.device)
+        is_caption = torch.arange(labels.shape[1], device=self.model.device) < lengths[:, None]
+        hidden_states = self._hidden_states(
+            images,
+            torch.cat([request_ids, labels], dim=1),
+            torch.cat([request_mask, is_caption.long()], dim=1),
+        )[:, -labels.shape[1] - 1 : -1]
+        log_probs = log_softmax(self.model.lm_head(hidden_states).float(), dim=-1)
+        return (log_probs.gather(2, labels[..., None])[..., 0] * is_caption).sum(dim=1)
+
+    def image_policy(self, trained_modules):
+        return ImagePolicy(self, trained_modules)
+
+    def generation_ids(self, prompts):
+        """Token ids of each prompt as the generation branch reads it, up to begin-of-image: one list per prompt."""
+        input_ids, attention_mask = self._generation_inputs(prompts)
+        return [ids[mask.bool()].tolist() for ids, mask in zip(input_ids, attention_mask, strict=True)]
+
+    def pixel_values(self, images):
+        """Normalised pixels (B, 3, H, W) of images (B, h, w, 3) uint8; images that need no resizing are handled as one
+        tensor, with the processor's own result."""
+        image_processor = self.processor.image_processor
+        size = (image_processor.size["height"], image_processor.size["width"])
+        if images.shape[1:3] != size:
+            pixels = image_processor(list(images), return_tensors="pt")["pixel_values"]
+        else:
+            pixels = torch.tensor(images).permute(0, 3, 1, 2) * image_processor.rescale_factor
+            mean, std = torch.tensor(image_processor.image_mean), torch.tensor(image_processor.image_std)
+            pixels = (pixels - mean[:, None, None]) / std[:, None, None]
+        return pixels.to(self.model.device, self.model.dtype)
+
+    def _answer_id(self, answer):
+        ids = self.processor.tokenizer.encode(answer, add_special_tokens=False)
+        if len(ids) != 1 or ids[0] == self.processor.tokenizer.unk_token_id:
+            raise ValueError(f"The answer {answer!r} must be one token of the model's vocabulary.")
+        return ids[0]
+
+    def _image_placeholder(self):
+        processor = self.processor
+        image = processor.image_token * processor.num_image_tokens
+        return f"{processor.image_start_token}{image}{processor.image_end_token}"
+
+    def _tokenize(self, text):
+        inputs = self.processor.tokenizer(text, padding=True, padding_side="left", return_tensors="pt")
+        return inputs["input_ids"].to(self.model.device), inputs["attention_mask"].to(self.model.device)
+
+    def _generation_inputs(self, prompts):
+        instructions = [self.instruction.format(prompt=prompt) for prompt in prompts]
+        return self._tokenize([f"{instruction}{self.processor.image_start_token}" for instruction in instructions])
+
+    def _hidden_states(self, images, input_ids, attention_mask):
+        return self.model.model(
+            input_ids=input_ids,
+            pixel_values=self.pixel_values(images),
+            attention_mask=attention_mask,
+            position_ids=position_ids(attention_mask),
+            use_cache=False,
+        ).last_hidden_state
