@@ -40,21 +40,28 @@ def load_stage(stage, preset, base="shipped", experiment="baseline", overrides=(
     return values
 
 
-def check_overrides(overrides, preset, base):
-    """Every override must have a place: `KEY=VALUE`, and a KEY that the paper or an experiment has."""
-    if not isinstance(overrides, list | tuple) or not all("=" in str(override) for override in overrides):
-        raise SystemExit(
-            f"overrides={overrides!r} is not a list of KEY=VALUE; write 'overrides=[\"post_training.beta=0.2\"]'."
-        )
-    configs = [_compose("paper", preset=preset)] if overrides else []
-    for experiment in _names("experiment") if overrides else []:
-        configs.append(_compose("experiment", preset=preset, base_model=base, experiment=experiment))
+def read_selection(selection):
+    """Preset, source of the base models and overrides, from Snakemake's `config` (what `--config` sets), checked."""
+    selection = {"preset": "tiny", "base": "shipped", "overrides": [], **selection}
+    preset, base, overrides = (selection.pop(key) for key in ("preset", "base", "overrides"))
+    if selection:
+        raise SystemExit(f"--config knows preset, base and overrides, but not {', '.join(selection)}.")
+    _check_choice("preset", preset)
+    _check_choice("base_model", base)
+    if not isinstance(overrides, list) or not all("=" in str(override) for override in overrides):
+        raise SystemExit(f"overrides={overrides!r} must be a list: --config 'overrides=[\"post_training.beta=0.2\"]'.")
+    if overrides:
+        _check_places(overrides, preset, base)
+    return preset, base, tuple(overrides)
+
+
+def _check_places(overrides, preset, base):
+    experiments = [_compose("experiment", preset=preset, base_model=base, experiment=e) for e in _names("experiment")]
+    configs = [_compose("paper", preset=preset), *experiments]
     for override in overrides:
         key = override.split("=")[0]
         if not any(_has(config, key) for config in configs):
-            raise SystemExit(
-                f"The override {override!r} has no place: no experiment has a configuration value {key!r}."
-            )
+            raise SystemExit(f"The override {override!r} has no place: no experiment has a value called {key!r}.")
 
 
 @cache
@@ -102,7 +109,9 @@ def _plain(config, key):
             f"The configuration has no value for {error.full_key!r}: it is ??? and must be set."
         ) from error
     except OmegaConfBaseException as error:
-        raise SystemExit(f"The configuration value {error.full_key!r} cannot be resolved: {str(error).splitlines()[0]}.") from error
+        raise SystemExit(
+            f"The configuration value {error.full_key!r} cannot be resolved: {str(error).splitlines()[0]}."
+        ) from error
 
 
 def _check_integer(value, key):

@@ -1,0 +1,21 @@
+from snakemake.utils import min_version
+
+min_version("9.20")
+
+
+report: "rules/captions/workflow.rst"
+
+
+include: "rules/common.smk"
+include: "rules/base.smk"
+include: "rules/baseline.smk"
+include: "rules/self_improvement.smk"
+include: "rules/paper.smk"
+
+
+rule paper_figures:
+    default_target: True
+    input:
+        collect("<figures>/{figure}.pdf", figure=PAPER["figures"]),
+        collect("<figures>/{table}.tex", table=PAPER["tables"]),
+    localrule: True

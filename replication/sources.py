@@ -1,0 +1,42 @@
+"""The source files behind an entry point, so that Snakemake reruns what an edit can change and nothing else.
+
+Snakemake itself does not follow imports.
+"""
+
+import ast
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+BOOKKEEPING = {"replication.config", "replication.files", "replication.provenance"}  # cannot change a number
+
+
+def source_files(module):
+    """Paths, relative to the repository, of `module` and of all it imports from this package; sorted.
+
+    Imports inside functions count. Bookkeeping modules do not: their edits cannot change a result.
+    """
+    found, waiting = set(), [module]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting.extend(_imports(name))
+    return sorted(str(_path(name).relative_to(ROOT)) for name in found)
+
+
+@cache
+def _imports(module):
+    names = set()
+    for node in ast.walk(ast.parse(_path(module).read_text())):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module)
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return {name for name in names if name.startswith("replication.") and _path(name).exists()} - BOOKKEEPING
+
+
+def _path(module):
+    path = ROOT.joinpath(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")

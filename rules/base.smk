@@ -1,0 +1,50 @@
+rule prompts:
+    input:
+        sources=source_files("replication.prompts"),
+    output:
+        train="<results>/prompts/train.csv",
+        evaluation="<results>/prompts/evaluation.csv",
+        probe="<results>/prompts/probe.csv",
+        probe_images="<results>/prompts/probe_images.npy",
+    log:
+        "<results>/logs/prompts.log",
+    conda:
+        "../environment.yaml"
+    threads: 1
+    params:
+        config=stage_config("prompts"),
+        folder=subpath(output.train, parent=True),
+    shell:
+        "python -m replication.prompts --config {params.config:q} --output {params.folder} > {log} 2>&1"
+
+
+rule base_model:
+    input:
+        sources=source_files("replication.base_model"),
+        shipped=branch(
+            BASE == "shipped",
+            then=[
+                "base_models/embedded_janus/base={base}/model.safetensors",
+                "base_models/embedded_janus/base={base}/quality.csv",
+                "base_models/embedded_janus/SHA256SUMS",
+            ],
+            otherwise=[],
+        ),
+    output:
+        model=directory("<results>/base/base={base}"),
+        quality="<results>/base/base={base}/quality.csv",
+    log:
+        "<results>/logs/base={base}.log",
+    benchmark:
+        "<results>/logs/base={base}.benchmark.jsonl"
+    conda:
+        "../environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime="6h",
+    params:
+        config=stage_config("base_model"),
+    shell:
+        "python -m replication.base_model --config {params.config:q} --base {wildcards.base}"
+        " --output {output.model} > {log} 2>&1"

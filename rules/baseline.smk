@@ -1,0 +1,36 @@
+rule baseline_evaluation:
+    input:
+        sources=source_files("replication.evaluation"),
+        model=base_model,
+        prompts=rules.prompts.output,
+    output:
+        metrics=ensure("<results>/baseline/seed={seed}/evaluation/metrics.csv", non_empty=True),
+        images="<results>/baseline/seed={seed}/evaluation/images.csv",
+        pixels="<results>/baseline/seed={seed}/evaluation/images.npy",
+        codes="<results>/baseline/seed={seed}/evaluation/codes.npy",
+        probes="<results>/baseline/seed={seed}/evaluation/probe_verdicts.csv",
+    log:
+        "<results>/baseline/seed={seed}/evaluation.log",
+    benchmark:
+        "<results>/baseline/seed={seed}/evaluation.benchmark.jsonl"
+    conda:
+        "../environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime="30m",
+    params:
+        config=stage_config("evaluation"),
+        prompts=subpath(input.prompts[0], parent=True),
+        folder=subpath(output.metrics, parent=True),
+    shell:
+        "python -m replication.evaluation --config {params.config:q} --seed {wildcards.seed}"
+        " --model {input.model} --prompts {params.prompts} --output {params.folder} > {log} 2>&1"
+
+
+rule baseline:
+    input:
+        collect("<results>/baseline/seed={seed}/evaluation/metrics.csv", seed=PAPER["seeds"]),
+        collect("<figures>/{figure}.pdf", figure=["fig2_nonunified", "fig3_weak_generation"]),
+        "<figures>/tab_base_model.tex",
+    localrule: True

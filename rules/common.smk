@@ -1,0 +1,59 @@
+from replication.config import canonical, load_paper, load_stage, read_selection
+from replication.sources import source_files
+
+PRESET, BASE, OVERRIDES = read_selection(config)
+PAPER = load_paper(PRESET, OVERRIDES)
+
+
+pathvars:
+    results=f"results/{PRESET}",
+    figures="paper_figures" if PRESET == "tiny" else f"results/{PRESET}/figures",
+
+
+wildcard_constraints:
+    base=r"\d+",
+    seed=r"\d+",
+    experiment=r"[a-z0-9_]+",
+    figure="|".join(PAPER["figures"]),
+    table="|".join(PAPER["tables"]),
+
+
+def stage_config(stage):
+    """Canonical JSON of one station's configuration: the only setting its jobs depend on."""
+
+    def lookup_stage(wildcards):
+        experiment = wildcards.get("experiment", "baseline")
+        return canonical(load_stage(stage, PRESET, BASE, experiment, OVERRIDES))
+
+    return lookup_stage
+
+
+def base_model(wildcards):
+    """Run n starts from base model n modulo the number of base models."""
+    return f"<results>/base/base={int(wildcards.seed) % PAPER['bases']}"
+
+
+def figure_sources(wildcards):
+    return source_files(f"replication.figures.{wildcards.figure}")
+
+
+def table_sources(wildcards):
+    return source_files(f"replication.tables.{wildcards.table}")
+
+
+def figure_results(wildcards):
+    return results_behind(PAPER["figures"][wildcards.figure])
+
+
+def table_results(wildcards):
+    return results_behind(PAPER["tables"][wildcards.table])
+
+
+def results_behind(shown):
+    """The result files that a figure or table of configs/paper.yaml reads, over its experiments, runs and base models."""
+    return collect(
+        [f"<results>/{file}" for file in shown["files"]],
+        experiment=shown["experiments"],
+        seed=PAPER["seeds"],
+        base=range(PAPER["bases"]),
+    )

@@ -1,0 +1,55 @@
+rule figure:
+    input:
+        sources=figure_sources,
+        results=figure_results,
+    output:
+        pdf="<figures>/{figure}.pdf",
+        png=report(
+            "<figures>/{figure}.png",
+            caption="captions/figure.rst",
+            category="Figures",
+            labels={"figure": "{figure}", "shown as": "image"},
+        ),
+        data=report(
+            "<figures>/{figure}.csv",
+            caption="captions/figure.rst",
+            category="Figures",
+            labels={"figure": "{figure}", "shown as": "data"},
+        ),
+    log:
+        "<results>/logs/{figure}.log",
+    localrule: True
+    conda:
+        "../environment.yaml"
+    params:
+        caption=lookup("figures/{figure}/caption", within=PAPER),
+        prefix=subpath(output.pdf, strip_suffix=".pdf"),
+    shell:
+        "python -m replication.figures.{wildcards.figure} --inputs {input.results:q}"
+        " --output {params.prefix} > {log} 2>&1"
+
+
+rule table:
+    input:
+        sources=table_sources,
+        results=table_results,
+    output:
+        tex="<figures>/{table}.tex",
+        markdown="<figures>/{table}.md",
+        data=report(
+            "<figures>/{table}.csv",
+            caption="captions/table.rst",
+            category="Tables",
+            labels={"table": "{table}"},
+        ),
+    log:
+        "<results>/logs/{table}.log",
+    localrule: True
+    conda:
+        "../environment.yaml"
+    params:
+        caption=lookup("tables/{table}/caption", within=PAPER),
+        prefix=subpath(output.tex, strip_suffix=".tex"),
+    shell:
+        "python -m replication.tables.{wildcards.table} --inputs {input.results:q}"
+        " --output {params.prefix} > {log} 2>&1"

@@ -1,0 +1,124 @@
+rule candidates:
+    input:
+        sources=source_files("replication.candidates"),
+        model=base_model,
+        prompts=rules.prompts.output.train,
+    output:
+        table="<results>/candidates/seed={seed}/candidates.csv",
+        codes="<results>/candidates/seed={seed}/codes.npy",
+    log:
+        "<results>/logs/candidates/seed={seed}.log",
+    benchmark:
+        "<results>/logs/candidates/seed={seed}.benchmark.jsonl"
+    conda:
+        "../environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime="30m",
+    params:
+        config=stage_config("candidates"),
+        prompts=subpath(input.prompts, parent=True),
+        folder=subpath(output.table, parent=True),
+    shell:
+        "python -m replication.candidates --config {params.config:q} --seed {wildcards.seed}"
+        " --model {input.model} --prompts {params.prompts} --output {params.folder} > {log} 2>&1"
+
+
+rule supervision:
+    input:
+        sources=source_files("replication.supervision"),
+        candidates=rules.candidates.output.table,
+    output:
+        training_set="<results>/{experiment}/seed={seed}/training_set.csv",
+        summary="<results>/{experiment}/seed={seed}/supervision.csv",
+    log:
+        "<results>/{experiment}/seed={seed}/supervision.log",
+    conda:
+        "../environment.yaml"
+    threads: 1
+    params:
+        config=stage_config("supervision"),
+        candidates=subpath(input.candidates, parent=True),
+    shell:
+        "python -m replication.supervision --config {params.config:q} --seed {wildcards.seed}"
+        " --candidates {params.candidates} --output {output.training_set} > {log} 2>&1"
+
+
+rule post_training:
+    input:
+        sources=source_files("replication.post_training"),
+        model=base_model,
+        candidates=rules.candidates.output.codes,
+        training_set=rules.supervision.output.training_set,
+    output:
+        model=directory("<results>/{experiment}/seed={seed}/model"),
+    log:
+        "<results>/{experiment}/seed={seed}/post_training.log",
+    benchmark:
+        "<results>/{experiment}/seed={seed}/post_training.benchmark.jsonl"
+    conda:
+        "../environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime="1h",
+    params:
+        config=stage_config("post_training"),
+        candidates=subpath(input.candidates, parent=True),
+    shell:
+        "python -m replication.post_training --config {params.config:q} --seed {wildcards.seed}"
+        " --model {input.model} --candidates {params.candidates} --training-set {input.training_set}"
+        " --output {output.model} > {log} 2>&1"
+
+
+rule evaluation:
+    input:
+        sources=source_files("replication.evaluation"),
+        model=rules.post_training.output.model,
+        prompts=rules.prompts.output,
+        baseline=rules.baseline_evaluation.output,
+    output:
+        metrics=ensure("<results>/{experiment}/seed={seed}/evaluation/metrics.csv", non_empty=True),
+        images="<results>/{experiment}/seed={seed}/evaluation/images.csv",
+        pixels="<results>/{experiment}/seed={seed}/evaluation/images.npy",
+        codes="<results>/{experiment}/seed={seed}/evaluation/codes.npy",
+        probes="<results>/{experiment}/seed={seed}/evaluation/probe_verdicts.csv",
+        pretrained="<results>/{experiment}/seed={seed}/evaluation/pretrained_verdicts.csv",
+    log:
+        "<results>/{experiment}/seed={seed}/evaluation.log",
+    benchmark:
+        "<results>/{experiment}/seed={seed}/evaluation.benchmark.jsonl"
+    wildcard_constraints:
+        experiment=r"(?!baseline/)[a-z0-9_]+",
+    conda:
+        "../environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime="30m",
+    params:
+        config=stage_config("evaluation"),
+        prompts=subpath(input.prompts[0], parent=True),
+        baseline=subpath(input.baseline[0], parent=True),
+        folder=subpath(output.metrics, parent=True),
+    shell:
+        "python -m replication.evaluation --config {params.config:q} --seed {wildcards.seed}"
+        " --model {input.model} --prompts {params.prompts} --baseline {params.baseline}"
+        " --output {params.folder} > {log} 2>&1"
+
+
+rule sft:
+    input:
+        collect(
+            "<results>/{experiment}/seed={seed}/evaluation/metrics.csv",
+            experiment=["sft", "sft_accept_all"],
+            seed=PAPER["seeds"],
+        ),
+    localrule: True
+
+
+rule dpo:
+    input:
+        collect("<results>/dpo/seed={seed}/evaluation/metrics.csv", seed=PAPER["seeds"]),
+    localrule: True
