@@ -2,7 +2,9 @@ rule baseline_evaluation:
     input:
         sources=source_files("replication.evaluation"),
         model=base_model,
-        prompts=rules.prompts.output,
+        prompts=rules.prompts.output.evaluation,
+        probe=rules.prompts.output.probe,
+        probe_images=rules.prompts.output.probe_images,
     output:
         metrics=ensure("<results>/baseline/seed={seed}/evaluation/metrics.csv", non_empty=True),
         images="<results>/baseline/seed={seed}/evaluation/images.csv",
@@ -21,7 +23,7 @@ rule baseline_evaluation:
         runtime="30m",
     params:
         config=stage_config("evaluation"),
-        prompts=subpath(input.prompts[0], parent=True),
+        prompts=subpath(input.prompts, parent=True),
         folder=subpath(output.metrics, parent=True),
     shell:
         "python -m replication.evaluation --config {params.config:q} --seed {wildcards.seed}"

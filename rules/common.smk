@@ -1,8 +1,11 @@
+from glob import glob
+
 from replication.config import canonical, load_paper, load_stage, read_selection
 from replication.sources import source_files
 
 PRESET, BASE, OVERRIDES = read_selection(config)
 PAPER = load_paper(PRESET, OVERRIDES)
+PAPER_VALUES = sorted(glob("replication/paper_values/*.csv"))
 
 
 pathvars:

@@ -1,6 +1,7 @@
 rule figure:
     input:
         sources=figure_sources,
+        paper_values=PAPER_VALUES,
         results=figure_results,
     output:
         pdf="<figures>/{figure}.pdf",
@@ -32,6 +33,7 @@ rule figure:
 rule table:
     input:
         sources=table_sources,
+        paper_values=PAPER_VALUES,
         results=table_results,
     output:
         tex="<figures>/{table}.tex",

@@ -76,8 +76,11 @@ rule evaluation:
     input:
         sources=source_files("replication.evaluation"),
         model=rules.post_training.output.model,
-        prompts=rules.prompts.output,
-        baseline=rules.baseline_evaluation.output,
+        prompts=rules.prompts.output.evaluation,
+        probe=rules.prompts.output.probe,
+        probe_images=rules.prompts.output.probe_images,
+        baseline=rules.baseline_evaluation.output.images,
+        baseline_codes=rules.baseline_evaluation.output.codes,
     output:
         metrics=ensure("<results>/{experiment}/seed={seed}/evaluation/metrics.csv", non_empty=True),
         images="<results>/{experiment}/seed={seed}/evaluation/images.csv",
@@ -99,8 +102,8 @@ rule evaluation:
         runtime="30m",
     params:
         config=stage_config("evaluation"),
-        prompts=subpath(input.prompts[0], parent=True),
-        baseline=subpath(input.baseline[0], parent=True),
+        prompts=subpath(input.prompts, parent=True),
+        baseline=subpath(input.baseline, parent=True),
         folder=subpath(output.metrics, parent=True),
     shell:
         "python -m replication.evaluation --config {params.config:q} --seed {wildcards.seed}"

@@ -1,0 +1,156 @@
+"""The configuration: every experiment composes under every preset, and mistakes are one sentence."""
+
+import json
+import shutil
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from replication import config as configuration
+from replication.config import CONFIGS, canonical, load_paper, load_stage, read_selection
+
+PRESETS = sorted(path.stem for path in (CONFIGS / "preset").glob("*.yaml"))
+EXPERIMENTS = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
+STAGES = ("prompts", "base_model", "candidates", "supervision", "post_training", "evaluation")
+
+
+@pytest.fixture
+def edited_configs(tmp_path, monkeypatch):
+    """A function that composes from a copy of `configs/` in which one text is replaced by another."""
+
+    def edit(file, old, new):
+        copy = tmp_path / "configs"
+        if not copy.exists():
+            shutil.copytree(CONFIGS, copy)
+        text = (copy / file).read_text()
+        assert old in text, f"{file} has no {old!r}"
+        (copy / file).write_text(text.replace(old, new))
+        monkeypatch.setattr(configuration, "CONFIGS", copy)
+        load_stage.cache_clear()
+        configuration._compose.cache_clear()
+
+    yield edit
+    load_stage.cache_clear()
+    configuration._compose.cache_clear()
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_stage_of_every_experiment_composes(preset, experiment):
+    trained = experiment != "baseline"
+    for stage in STAGES:
+        if trained or stage not in ("supervision", "post_training"):
+            values = load_stage(stage, preset, experiment=experiment)
+            assert json.loads(canonical(values)) == values
+            assert "???" not in canonical(values)
+    evaluation = load_stage("evaluation", preset, experiment=experiment)
+    assert (evaluation["preset"], evaluation["experiment"]) == (preset, experiment)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_paper_lists_known_experiments_and_integer_seeds(preset):
+    paper = load_paper(preset)
+    assert paper["seeds"] and all(type(seed) is int for seed in paper["seeds"])
+    assert len(set(paper["seeds"])) == len(paper["seeds"])
+    for shown in [*paper["figures"].values(), *paper["tables"].values()]:
+        assert set(shown["experiments"]) <= set(EXPERIMENTS)
+        assert shown["caption"].strip()
+
+
+def test_a_method_carries_no_setting_of_the_other():
+    sft, dpo = (load_stage("post_training", "tiny", experiment=name) for name in ("sft", "dpo"))
+    assert set(dpo) - set(sft) == {"beta", "nll_weight"}
+    assert set(sft) <= set(dpo)
+    assert (sft["epochs"], dpo["epochs"]) == (20, 30)  # paper section 3
+
+
+def test_pretraining_settings_only_exist_from_scratch():
+    assert set(load_stage("base_model", "tiny", "shipped")) == {"source", "name"}
+    assert load_stage("base_model", "tiny", "scratch")["pretraining"]["steps"] > 0
+
+
+@given(st.dictionaries(st.text(), st.one_of(st.integers(), st.floats(allow_nan=False), st.text()), max_size=5))
+def test_canonical_ignores_the_order_of_keys(values):
+    reordered = dict(reversed(values.items()))
+    assert canonical(values) == canonical(reordered)
+    assert json.loads(canonical(values)) == values
+
+
+def test_comments_order_and_notation_do_not_change_the_json(edited_configs):
+    before = canonical(load_stage("post_training", "tiny", experiment="dpo"))
+    edited_configs("post_training/dpo.yaml", "weight_decay: 0.0", "# moved\nweight_decay: 0.0e+0")
+    edited_configs("post_training/dpo.yaml", "method: dpo\n", "")
+    edited_configs("post_training/dpo.yaml", "epochs:", "method: dpo\nepochs:")
+    assert canonical(load_stage("post_training", "tiny", experiment="dpo")) == before
+
+
+def test_an_override_reaches_only_the_stage_that_has_the_key():
+    overrides = ("post_training.beta=0.7",)
+    changed = load_stage("post_training", "tiny", experiment="dpo", overrides=overrides)
+    assert changed == load_stage("post_training", "tiny", experiment="dpo") | {"beta": 0.7}
+    for stage, experiment in [("post_training", "sft"), ("evaluation", "dpo"), ("candidates", "baseline")]:
+        before = load_stage(stage, "tiny", experiment=experiment)
+        assert load_stage(stage, "tiny", experiment=experiment, overrides=overrides) == before
+
+
+def test_an_override_of_the_seeds_reaches_the_paper():
+    assert load_paper("tiny", ("seeds=[7,8]",))["seeds"] == [7, 8]
+
+
+def test_the_selection_has_defaults():
+    assert read_selection({}) == ("tiny", "shipped", ())
+    assert read_selection({"preset": "smoke", "base": "scratch"}) == ("smoke", "scratch", ())
+
+
+@pytest.mark.parametrize(
+    ("selection", "sentence"),
+    [
+        ({"preset": "huge"}, "There is no preset 'huge'; choose one of: "),
+        ({"base": "released"}, "There is no base_model 'released'; choose one of: scratch, shipped."),
+        ({"presets": "tiny"}, "--config knows preset, base and overrides, but not presets."),
+        ({"overrides": "post_training.beta=0.2"}, "must be a list"),
+        ({"overrides": ["post_training.beta"]}, "must be a list"),
+        ({"overrides": ["post_training.betta=0.2"]}, "'post_training.betta=0.2' has no place"),
+    ],
+)
+def test_a_wrong_selection_is_one_sentence(selection, sentence):
+    with pytest.raises(SystemExit) as stopped:
+        read_selection(selection)
+    assert sentence in str(stopped.value)
+    assert "\n" not in str(stopped.value)
+
+
+def test_a_missing_value_is_named(edited_configs):
+    edited_configs("post_training/dpo.yaml", "beta: 0.1", "beta: ???")
+    with pytest.raises(SystemExit, match="^The configuration has no value for 'post_training.beta'"):
+        load_stage("post_training", "tiny", experiment="dpo")
+    assert load_stage("post_training", "tiny", experiment="sft")["method"] == "sft"
+
+
+@pytest.mark.parametrize("seed", ["one", "1.5", "true", "null"])
+def test_a_seed_must_be_an_integer(edited_configs, seed):
+    edited_configs("preset/tiny.yaml", "seeds: [0,", f"seeds: [{seed},")
+    with pytest.raises(SystemExit, match="is not an integer"):
+        load_paper("tiny")
+
+
+def test_the_seed_of_the_prompts_must_be_an_integer():
+    with pytest.raises(SystemExit, match=r"^prompts\.seed: the seed 'x' is not an integer"):
+        load_stage("prompts", "tiny", overrides=("prompts.seed=x",))
+
+
+@pytest.mark.parametrize("file", ["preset/tiny.yaml", "experiment/dpo.yaml"])
+def test_a_comment_above_the_package_header_is_refused(edited_configs, file):
+    edited_configs(file, "# @package _global_", "# what this is\n# @package _global_")
+    with pytest.raises(SystemExit, match="its first line must be"):
+        load_stage("evaluation", "tiny", experiment="dpo")
+
+
+def test_every_number_says_where_it_comes_from():
+    for path in CONFIGS.rglob("*.yaml"):
+        for line in path.read_text().splitlines():
+            value, _, comment = line.partition("#")
+            key, _, value = value.partition(":")
+            if key.strip() and value.strip().replace(".", "").replace("e-", "").isdigit():
+                assert comment.strip(), f"{path.relative_to(CONFIGS)}: {line.strip()!r} has no source"
