@@ -1,0 +1,117 @@
+"""Fig. 2: how often unified models reject the images they generate themselves.
+
+(a) our base models by subtask, (b) the paper's six models on its nine tasks (its Fig. 2c), (c) our strata: the mean over
+runs with its 95 % interval, and every run. Lower is more unified.
+"""
+
+import numpy as np
+import pandas as pd
+from matplotlib.lines import Line2D
+
+from replication.results import GROUPS, mean_over_runs, paper_values, parse_arguments, pooled, read_metrics, runs
+from replication.scenes import STRATA, STRATUM_OF
+from replication.style import COLORS, PAPER_COLOR, PAPER_MODELS, WIDTH, label, panel, plt, save
+
+AREA = 7.0  # square points per percentage point, the same in both grids
+PAPER_LABELS = {"single_obj": "single object", "two_obj": "two objects", "color_attri": "color attribution"}
+
+
+def grid_data(metrics):
+    """Frame of both bubble grids: panel, model, subtask, stratum, percent."""
+    ours = pooled(metrics[metrics["method"] == "pretrained"], "nonunified", ["model", "subtask"]).sort_values("model")
+    ours = ours.assign(panel="a", percent=100 * ours["value"], stratum=ours["subtask"].map(STRATUM_OF))
+    paper = paper_values("baseline_nonunified").rename(
+        columns={"nonunified_percent": "percent", "difficulty": "stratum"}
+    )
+    columns = ["panel", "model", "subtask", "stratum", "percent"]
+    return pd.concat([ours[columns], paper.assign(panel="b")[columns]], ignore_index=True)
+
+
+def strata_data(metrics):
+    """Frame of panel (c): metric, stratum, seed (nan for the mean over runs), percent, low, high."""
+    rows = []
+    for metric in ("nonunified", "nonunified_n"):
+        values, models = runs(metrics, "pretrained", metric)
+        for stratum in GROUPS:
+            mean, low, high, _ = mean_over_runs(values[stratum], models)
+            rows.append(("c", metric, stratum, np.nan, 100 * mean, 100 * low, 100 * high))
+            rows += [
+                ("c", metric, stratum, seed, 100 * value, np.nan, np.nan) for seed, value in values[stratum].items()
+            ]
+    return pd.DataFrame(rows, columns=["panel", "metric", "stratum", "seed", "percent", "low", "high"])
+
+
+def draw_grid(axes, cells, color):
+    models, subtasks = list(dict.fromkeys(cells["model"])), list(dict.fromkeys(cells["subtask"]))
+    x, y = cells["subtask"].map(subtasks.index), cells["model"].map(models.index)
+    axes.scatter(x, y, s=AREA * cells["percent"], color=color, alpha=0.45, linewidth=0)
+    for column, row, percent in zip(x, y, cells["percent"], strict=True):
+        axes.text(column, row, f"{percent:.0f}", ha="center", va="center", fontsize=6.5)
+    names = [label(PAPER_LABELS.get(subtask, subtask)).replace(" ", "\n") for subtask in subtasks]
+    axes.set_xticks(range(len(subtasks)), names, fontsize=6.5, linespacing=0.95)
+    axes.set_yticks(range(len(models)), [PAPER_MODELS.get(model, label(model)) for model in models])
+    axes.set(xlim=(-0.5, len(subtasks) - 0.5), ylim=(len(models) - 0.4, -0.6))
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    for boundary in (2.5, 5.5):
+        axes.axvline(boundary, color="#BFBFBF", linewidth=0.6)
+    for index, stratum in enumerate(STRATA):
+        axes.text(3 * index + 1, 1.02, stratum, transform=axes.get_xaxis_transform(), ha="center", va="bottom")
+
+
+def draw_strata(axes, strata):
+    color = COLORS["pretrained"]
+    for offset, metric, filled in ((-0.16, "nonunified", color), (0.16, "nonunified_n", "white")):
+        rows = strata[strata["metric"] == metric]
+        means, points = rows[rows["seed"].isna()], rows[rows["seed"].notna()]
+        x = np.arange(len(GROUPS)) + offset
+        axes.scatter(
+            points["stratum"].map(GROUPS.index) + offset - 0.09, points["percent"], s=5, color=color, alpha=0.4
+        )
+        axes.errorbar(
+            x,
+            means["percent"],
+            yerr=np.abs(means[["low", "high"]].to_numpy() - means[["percent"]].to_numpy()).T,
+            fmt="o",
+            markersize=4,
+            color=color,
+            markerfacecolor=filled,
+        )
+    axes.set_xticks(range(len(GROUPS)), GROUPS)
+    axes.set(ylabel="Nonunified score (%)", xlim=(-0.5, len(GROUPS) - 0.5))
+    axes.set_ylim(bottom=0)
+    axes.grid(axis="y")
+    marker = {"marker": "o", "color": color}
+    handles = [
+        Line2D([], [], **marker, markersize=4, label="1 image per prompt"),
+        Line2D([], [], **marker, markersize=4, markerfacecolor="white", label="all images"),
+        Line2D([], [], **marker, markersize=2, linestyle="", alpha=0.4, label="one run"),
+    ]
+    axes.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=1)
+
+
+def draw(metrics):
+    """Figure and the frame of what it shows."""
+    cells, strata = grid_data(metrics), strata_data(metrics)
+    bases = cells.loc[cells["panel"] == "a", "model"].nunique()
+    figure = plt.figure(figsize=(WIDTH, 1.35 + 0.36 * (bases + len(PAPER_MODELS))))
+    grid = figure.add_gridspec(
+        2, 2, width_ratios=[2.9, 1], height_ratios=[bases, len(PAPER_MODELS)], wspace=0.2, hspace=0.5
+    )
+    top, bottom, right = (figure.add_subplot(cell) for cell in (grid[0, 0], grid[1, 0], grid[:, 1]))
+    draw_grid(top, cells[cells["panel"] == "a"], COLORS["pretrained"])
+    draw_grid(bottom, cells[cells["panel"] == "b"], PAPER_COLOR)
+    draw_strata(right, strata)
+    for axes, letter in ((top, "a"), (bottom, "b")):
+        panel(axes, letter, x=-0.13)
+    panel(right, "c", x=-0.28)
+    return figure, pd.concat([cells, strata], ignore_index=True)
+
+
+def main():
+    arguments = parse_arguments(__doc__)
+    save(*draw(read_metrics(arguments.inputs)), arguments.output)
+
+
+if __name__ == "__main__":
+    main()

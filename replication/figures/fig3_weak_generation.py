@@ -1,0 +1,100 @@
+"""Fig. 3: who is to blame when a model rejects its own image: the share that the judge rejects too (weak generation).
+
+(a) by subtask, runs pooled, and (b) by stratum and base model: all images of the pre-trained models, with Wilson 95 %
+intervals and the counts k/n; (c) the paper's values, checked by Qwen2.5-VL-72B and by humans (its Figs. 3 and 9).
+"""
+
+import numpy as np
+import pandas as pd
+
+from replication.results import paper_values, parse_arguments, pooled, read_metrics
+from replication.scenes import STRATA, STRATUM_OF, SUBTASKS
+from replication.style import COLORS, PAPER_COLOR, PAPER_MODELS, WIDTH, label, panel, plt, save
+
+SHADES = ("#4D4D4D", "#8C8C8C", "#BFBFBF")
+PAPER_TASKS = {"single_obj": "single object", "texture": "texture", "physics": "physics"}
+
+
+def weak_generation_data(metrics):
+    """Frame panel, group, model, k, n, percent, low, high of all three panels."""
+    baseline = metrics[metrics["method"] == "pretrained"]
+    by_stratum = baseline[baseline["subtask"].isin(SUBTASKS)]
+    by_stratum = by_stratum.assign(stratum=by_stratum["subtask"].map(STRATUM_OF)).sort_values("model", kind="stable")
+    a = pooled(baseline, "weak_generation_n", ["subtask"]).rename(columns={"subtask": "group"}).assign(panel="a")
+    b = pooled(by_stratum, "weak_generation_n", ["model", "stratum"]).rename(columns={"stratum": "group"})
+    ours = pd.concat([a, b.assign(panel="b")])
+    ours[["percent", "low", "high"]] = 100 * ours[["value", "low", "high"]]
+    c = paper_values("weak_generation").rename(columns={"subtask": "group", "weak_generation_percent": "percent"})
+    columns = ["panel", "group", "model", "checked_by", "k", "n", "percent", "low", "high"]
+    return pd.concat([ours.assign(checked_by="oracle"), c.assign(panel="c")], ignore_index=True)[columns]
+
+
+def draw_bars(axes, rows, x, width, color):
+    """Bars with Wilson intervals; k/n stands at the foot of each bar, so that it never meets an interval."""
+    errors = np.abs(rows[["low", "high"]].to_numpy() - rows[["percent"]].to_numpy()).T
+    axes.bar(x, rows["percent"], width, color=color, linewidth=0)
+    axes.errorbar(x, rows["percent"], yerr=errors, fmt="none", ecolor="black", elinewidth=0.8)
+    for position, k, n in zip(x, rows["k"], rows["n"], strict=True):
+        axes.text(position, -1.5, f"{k:.0f}/{n:.0f}", ha="center", va="top", fontsize=5.5)
+
+
+def draw(metrics):
+    """Figure and the frame of what it shows."""
+    data = weak_generation_data(metrics)
+    figure = plt.figure(figsize=(WIDTH, 4.1))
+    grid = figure.add_gridspec(2, 2, width_ratios=[1.25, 1], hspace=0.5, wspace=0.16)
+    top, left, right = (figure.add_subplot(cell) for cell in (grid[0, :], grid[1, 0], grid[1, 1]))
+
+    rows = data[data["panel"] == "a"].set_index("group").loc[list(SUBTASKS)]
+    draw_bars(top, rows, range(len(rows)), 0.62, COLORS["pretrained"])
+    top.set_xticks(range(len(rows)), [label(subtask) for subtask in rows.index])
+
+    rows = data[data["panel"] == "b"]
+    models = list(dict.fromkeys(rows["model"]))
+    width = 0.84 / len(models)
+    for index, model in enumerate(models):
+        bars = rows[rows["model"] == model].set_index("group").loc[list(STRATA)]
+        x = np.arange(len(STRATA)) + (index - (len(models) - 1) / 2) * width
+        draw_bars(left, bars, x, 0.92 * width, SHADES[index % len(SHADES)])
+        left.bar(0, 0, color=SHADES[index % len(SHADES)], label=label(model))
+    left.set_xticks(range(len(STRATA)), STRATA)
+    left.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(models), handlelength=1, columnspacing=1)
+
+    rows = data[data["panel"] == "c"]
+    offsets = {model: 0.13 * (index - 2.5) for index, model in enumerate(PAPER_MODELS)}
+    for checked_by, marker in (("qwen", "o"), ("human", "D")):
+        points = rows[rows["checked_by"] == checked_by]
+        x = points["group"].map(list(PAPER_TASKS).index) + points["model"].map(offsets)
+        right.scatter(
+            x,
+            points["percent"],
+            marker=marker,
+            s=16 if marker == "o" else 12,
+            facecolor="none",
+            edgecolor=PAPER_COLOR if checked_by == "human" else "black",
+            linewidth=0.8,
+            label=f"paper, checked by {'Qwen' if checked_by == 'qwen' else 'humans'}",
+            clip_on=False,
+        )
+    right.set_xticks(range(len(PAPER_TASKS)), PAPER_TASKS.values())
+    right.set_xlim(-0.5, len(PAPER_TASKS) - 0.5)
+    right.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, handletextpad=0.1, columnspacing=1)
+
+    for axes, letter, x in ((top, "a", -0.075), (left, "b", -0.14), (right, "c", -0.12)):
+        axes.set(ylim=(0, 100), yticks=range(0, 101, 25))
+        axes.axhline(50, color="black", linestyle=(0, (4, 3)), linewidth=0.7)
+        axes.grid(axis="y")
+        axes.tick_params(axis="x", length=0, pad=3 if axes is right else 10)
+        panel(axes, letter, x)
+    for axes in (top, left):
+        axes.set_ylabel("weak generation (%)")
+    return figure, data
+
+
+def main():
+    arguments = parse_arguments(__doc__)
+    save(*draw(read_metrics(arguments.inputs)), arguments.output)
+
+
+if __name__ == "__main__":
+    main()

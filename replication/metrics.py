@@ -1,0 +1,126 @@
+"""The paper's quantities (arXiv 2507.16663) as pure functions of verdicts and truths.
+
+Notation: `verdict` is the model's own answer pi_und(x, q(y)) in {0, 1}, `truth` the oracle's (the paper's Qwen's). All
+arguments are equally long one-dimensional arrays of 0 and 1. A share is returned as `(value, n)` with n its denominator;
+a share of nothing is (nan, 0).
+"""
+
+from itertools import product
+
+import numpy as np
+import pandas as pd
+
+from replication.scenes import STRATA, SUBTASKS
+
+IDENTITY = ["preset", "experiment", "model", "method", "seed"]
+COLUMNS = [*IDENTITY, "subtask", "metric", "value", "n"]
+
+
+def share(event, among=None):
+    """P(event | among) as (value, n); (nan, 0) when nothing is in `among`."""
+    event = np.asarray(event, bool)
+    chosen = event if among is None else event[np.asarray(among, bool)]
+    return (float(chosen.mean()), len(chosen)) if len(chosen) else (float("nan"), 0)
+
+
+def generation(truth):
+    """Share of images for which the prompt holds (Gen of Table 1, with the oracle as the benchmark's judge)."""
+    return share(np.asarray(truth) == 1)
+
+
+def nonunified(verdict):
+    """Nonunified score: E 1[pi_und(x, q(y)) = 0] over the model's own images x = pi_gen(y). Lower is better."""
+    return share(np.asarray(verdict) == 0)
+
+
+def weak_generation(truth, verdict):
+    """WeakGen = P(the judge rejects too | the model rejects); its complement is misunderstanding (section 3, Fig. 3)."""
+    return share(np.asarray(truth) == 0, among=np.asarray(verdict) == 0)
+
+
+def false_positive_rate(truth, verdict):
+    """P(verdict = 1 | truth = 0): mismatched images that the model accepts (section 4, co-improvement)."""
+    return share(np.asarray(verdict) == 1, among=np.asarray(truth) == 0)
+
+
+def false_negative_rate(truth, verdict):
+    """P(verdict = 0 | truth = 1): correct images that the model rejects."""
+    return share(np.asarray(verdict) == 0, among=np.asarray(truth) == 1)
+
+
+def balanced_accuracy(truth, verdict):
+    """1 - (false_positive_rate + false_negative_rate) / 2; (nan, 0) unless both truths occur. Chance is 0.5."""
+    (false_positives, negatives), (false_negatives, positives) = (
+        false_positive_rate(truth, verdict),
+        false_negative_rate(truth, verdict),
+    )
+    if not (negatives and positives):
+        return float("nan"), 0
+    return 1 - (false_positives + false_negatives) / 2, negatives + positives
+
+
+def win_rate(truth, before, after):
+    """Understanding win rate (Und of Table 1): among images of the pre-trained model on which the verdicts before and
+    after self-improvement differ, the share where the new one agrees with the judge.
+
+    (0.5, 0) when they never differ: the paper prints 50.00 there.
+    """
+    disagree = np.asarray(before) != np.asarray(after)
+    return share(np.asarray(after) == np.asarray(truth), among=disagree) if disagree.any() else (0.5, 0)
+
+
+def triple_counts(truth, before, after):
+    """Counts of each (truth, before, after), Fig. 7a; (0, 1, 0) is a corrected false positive.
+
+    Returns a dict of all eight triples, such as {(0, 1, 0): 17, ...}.
+    """
+    triples = list(zip(truth, before, after, strict=True))
+    return {triple: triples.count(triple) for triple in product((0, 1), repeat=3)}
+
+
+def summarise(images, probe, pretrained_verdicts, identity):
+    """All metrics of one evaluated model as rows of `COLUMNS`, per subtask, per stratum and overall.
+
+    images: frame with columns subtask, image, truth, verdict (the model's own images). Metrics of own images use
+        image 0 of each prompt, as in the paper; the same name with `_n` uses all images.
+    probe: frame with columns subtask, label, verdict (held-out labelled scenes).
+    pretrained_verdicts: frame with columns subtask, truth, before, after, or None for the pre-trained model itself.
+    identity: values of preset, experiment, model, method and seed.
+
+    A stratum's and the overall value are plain means over the subtasks where the metric is defined (the paper's Overall
+    cells), with n summed; triple counts are summed. Undefined shares are kept as value nan, n 0.
+    """
+    rows = []
+    for subtask in SUBTASKS:
+        own = images[images["subtask"] == subtask]
+        for suffix, frame in (("", own[own["image"] == 0]), ("_n", own)):
+            truth, verdict = frame["truth"].to_numpy(), frame["verdict"].to_numpy()
+            rows += [
+                (subtask, f"generation{suffix}", *generation(truth)),
+                (subtask, f"nonunified{suffix}", *nonunified(verdict)),
+                (subtask, f"weak_generation{suffix}", *weak_generation(truth, verdict)),
+                (subtask, f"false_positive_rate{suffix}", *false_positive_rate(truth, verdict)),
+                (subtask, f"false_negative_rate{suffix}", *false_negative_rate(truth, verdict)),
+            ]
+        scenes = probe[probe["subtask"] == subtask]
+        label, verdict = scenes["label"].to_numpy(), scenes["verdict"].to_numpy()
+        rows += [
+            (subtask, "balanced_accuracy", *balanced_accuracy(label, verdict)),
+            (subtask, "probe_false_positive_rate", *false_positive_rate(label, verdict)),
+            (subtask, "probe_false_negative_rate", *false_negative_rate(label, verdict)),
+        ]
+        if pretrained_verdicts is not None:
+            old = pretrained_verdicts[pretrained_verdicts["subtask"] == subtask]
+            verdicts = [old[column].to_numpy() for column in ("truth", "before", "after")]
+            rows.append((subtask, "understanding_win_rate", *win_rate(*verdicts)))
+            for triple, count in triple_counts(*verdicts).items():
+                rows.append((subtask, "triple_{}{}{}".format(*triple), count, len(old)))
+    per_subtask = pd.DataFrame(rows, columns=["subtask", "metric", "value", "n"])
+    frames = [per_subtask]
+    for group, members in {**STRATA, "overall": SUBTASKS}.items():
+        grouped = per_subtask[per_subtask["subtask"].isin(members)].groupby("metric", sort=False)
+        means = grouped.agg(value=("value", "mean"), n=("n", "sum"))
+        counts = means.index.str.startswith("triple_")
+        means.loc[counts, "value"] = grouped["value"].sum()[counts]
+        frames.append(means.reset_index().assign(subtask=group))
+    return pd.concat(frames, ignore_index=True).assign(**identity)[COLUMNS]

@@ -1,0 +1,84 @@
+"""What figures and tables share: reading metrics CSVs, summaries over runs, and the paper's own numbers."""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from replication.scenes import STRATA, SUBTASKS
+from replication.statistics import cluster_bootstrap_ci, wilson_interval
+
+GROUPS = (*STRATA, "overall")
+
+# Our subtasks and the paper's (benchmark, name in results.csv) where they bear the same name. Its colour, position and
+# science subtasks have no counterpart here.
+PAPER_SUBTASKS = {
+    "single_object": ("geneval", "single"),
+    "two_objects": ("geneval", "two"),
+    "color_attribution": ("geneval", "colorattr"),
+    "shape": ("t2i_compbench", "shape"),
+    "texture": ("t2i_compbench", "texture"),
+    "spatial": ("t2i_compbench", "spatial"),
+    "counting": ("geneval", "counting"),
+    "non_spatial": ("t2i_compbench", "non_spatial"),
+    "complex": ("t2i_compbench", "complex"),
+    "overall": ("t2i_compbench", "overall"),
+}
+
+
+def parse_arguments(description):
+    """Command line of every figure and table: `--inputs FILE... --output PREFIX`."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument("--inputs", required=True, nargs="+", type=Path)
+    parser.add_argument("--output", required=True, type=Path, help="path without suffix")
+    return parser.parse_args()
+
+
+def read_metrics(files):
+    """One frame of all metrics rows of all runs. Rows of the same run, subtask and metric must not repeat."""
+    metrics = pd.concat([pd.read_csv(file) for file in files], ignore_index=True)
+    if metrics.duplicated(["experiment", "seed", "subtask", "metric"]).any():
+        raise SystemExit("The same run is given twice in --inputs; name each metrics.csv once.")
+    return metrics
+
+
+def paper_values(name):
+    """The paper's own numbers, in per cent: a frame read from `paper_values/<name>.csv`."""
+    return pd.read_csv(Path(__file__).parent / "paper_values" / f"{name}.csv")
+
+
+def paper_cell(model, method, subtask, metric):
+    """One cell of the paper's result tables in per cent, nan where it has none."""
+    table = paper_values("results")
+    benchmark, name = PAPER_SUBTASKS.get(subtask, (None, None))
+    keys = {"benchmark": benchmark, "model": model, "method": method, "subtask": name, "metric": metric}
+    cell = table.loc[(table[list(keys)] == pd.Series(keys)).all(axis=1), "percent"]
+    return cell.item() if len(cell) else np.nan
+
+
+def runs(metrics, method, metric):
+    """Values of `metric` as a frame (seeds x subtasks, strata and overall), and each seed's model as a series."""
+    rows = metrics[(metrics["method"] == method) & (metrics["metric"] == metric)]
+    return rows.pivot(index="seed", columns="subtask", values="value"), rows.groupby("seed")["model"].first()
+
+
+def mean_over_runs(values, models):
+    """(mean, low, high, number of runs) of one series over seeds; runs of one base model are one cluster."""
+    values = values.dropna()
+    if values.empty:
+        return np.nan, np.nan, np.nan, 0
+    return values.mean(), *cluster_bootstrap_ci(values, models[values.index]), len(values)
+
+
+def pooled(metrics, metric, by):
+    """Counts of a share pooled over runs, per group of the columns `by`: a frame with k, n, value, low, high (Wilson).
+
+    The subtask column may be replaced by the stratum beforehand; strata and overall rows are left out.
+    """
+    rows = metrics[(metrics["metric"] == metric) & metrics["subtask"].isin(SUBTASKS)]
+    rows = rows.assign(k=(rows["value"] * rows["n"]).round().where(rows["n"] > 0, 0))
+    counts = rows.groupby(by, sort=False)[["k", "n"]].sum().reset_index()
+    intervals = [wilson_interval(k, n) for k, n in zip(counts["k"], counts["n"], strict=True)]
+    low, high = np.array(intervals).reshape(-1, 2).T
+    return counts.assign(value=counts["k"] / counts["n"].where(counts["n"] > 0), low=low, high=high)

@@ -1,0 +1,81 @@
+"""How every figure looks, and how it is written: vector, raster and the numbers drawn."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+import seaborn as sns  # noqa: E402
+
+from replication.files import atomic_file  # noqa: E402
+
+WIDTH = 7.0  # inches: full text width, so that font sizes are true in print
+
+# Okabe and Ito's colour-blind palette; a method has the same colour in the whole paper.
+COLORS = {
+    "pretrained": "#4D4D4D",
+    "sft": "#0072B2",
+    "sft_accept_all": "#56B4E9",
+    "dpo": "#D55E00",
+}
+METHODS = {"pretrained": "Pre-trained", "sft": "SFT", "sft_accept_all": "SFT, accept all", "dpo": "DPO"}
+PAPER_COLOR = "#8C8C8C"
+TRUE_COLOR, FALSE_COLOR = "#009E73", "#CC79A7"
+PAPER_MODELS = {
+    "emu3": "EMU3",
+    "show_o": "Show-o",
+    "vila_u": "VILA-U",
+    "janus_pro": "Janus-Pro",
+    "bagel": "BAGEL",
+    "blip3_o": "BLIP3-o",
+}
+
+sns.set_theme(
+    context="paper",
+    style="ticks",
+    rc={
+        "font.family": "DejaVu Sans",  # shipped with matplotlib: the same bytes on every machine
+        "font.size": 7.5,
+        "axes.labelsize": 7.5,
+        "axes.titlesize": 7.5,
+        "xtick.labelsize": 7,
+        "ytick.labelsize": 7,
+        "legend.fontsize": 7,
+        "legend.frameon": False,
+        "axes.linewidth": 0.6,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.axisbelow": True,
+        "grid.color": "#E6E6E6",
+        "grid.linewidth": 0.5,
+        "lines.linewidth": 1.0,
+        "xtick.major.width": 0.6,
+        "ytick.major.width": 0.6,
+        "xtick.major.size": 2.5,
+        "ytick.major.size": 2.5,
+        "pdf.fonttype": 42,
+        "ps.fonttype": 42,
+        "savefig.bbox": "tight",
+        "savefig.pad_inches": 0.03,
+        "savefig.dpi": 250,
+    },
+)
+
+
+def label(name):
+    """Readable name of a subtask, stratum or model, such as "two objects"."""
+    return name.replace("embedded_janus-", "base ").replace("non_spatial", "non-spatial").replace("_", " ")
+
+
+def panel(axes, letter, x=0.0):
+    """Letter of a panel at its upper left, `x` in axes coordinates."""
+    axes.text(x, 1.03, f"({letter})", transform=axes.transAxes, ha="left", va="bottom", fontweight="bold")
+
+
+def save(figure, data, prefix):
+    """Write `prefix`.pdf, .png and .csv (`data`: exactly what is drawn); the same figure gives the same bytes."""
+    for suffix, metadata in ((".pdf", {"CreationDate": None}), (".png", None)):
+        with atomic_file(prefix.with_name(prefix.name + suffix)) as partial:
+            figure.savefig(partial, metadata=metadata)
+    plt.close(figure)
+    with atomic_file(prefix.with_name(prefix.name + ".csv")) as partial:
+        data.to_csv(partial, index=False, float_format="%.6g")

@@ -1,0 +1,147 @@
+"""Station: the model's own verdicts on its candidates become training sets (Algorithm 1 of the paper).
+
+Every step is a pure function of a frame of scored candidates: prompt_id, prompt, subtask, candidate, alignment_logit
+(log p(accept) - log p(reject)), verdict (1: accepted) and truth (the oracle's, reported, never used to select). The row
+number of a candidate is its row in codes.npy.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from replication.files import atomic_file
+
+RULES = ("accept_all", "contrast")
+METHODS = ("sft", "dpo")
+
+
+def accepted_share(candidates):
+    """Share of accepted candidates of each row's prompt, aligned with the rows of `candidates`."""
+    return candidates.groupby("prompt_id", sort=False)["verdict"].transform("mean")
+
+
+def contrasting(candidates):
+    """Candidates of prompts that have both an accepted and a rejected one."""
+    share = accepted_share(candidates)
+    return candidates[(share > 0) & (share < 1)]
+
+
+def discard_pool(candidates):
+    """Pool B of Algorithm 1: prompts without an accepted candidate, as a frame prompt_id, prompt, subtask."""
+    discarded = candidates[accepted_share(candidates) == 0]
+    return discarded.drop_duplicates("prompt_id")[["prompt_id", "prompt", "subtask"]]
+
+
+def ranked(candidates, best_first):
+    """Candidates of each prompt by verdict margin, prompts in their first order; ties go to the lower candidate number."""
+    order = candidates.assign(_prompt=pd.factorize(candidates["prompt_id"])[0])
+    order = order.sort_values(
+        ["_prompt", "alignment_logit", "candidate"], ascending=[True, not best_first, True], kind="stable"
+    )
+    return candidates.loc[order.index]
+
+
+def sft_set(candidates, rule, images_per_prompt):
+    """Training set for SFT: a frame prompt_id, prompt, subtask, chosen (row number), one row per sample.
+
+    `accept_all` is Algorithm 1 read literally: every accepted image of every prompt. `contrast` keeps only prompts whose
+    candidates disagree, and of each the `images_per_prompt` accepted ones with the highest margin (the literal rule
+    cannot give the paper's sample counts: 2,265 from about 6,000 prompts).
+    """
+    if rule == "accept_all":
+        chosen = candidates[candidates["verdict"] == 1]
+    else:
+        pool = contrasting(candidates)
+        chosen = ranked(pool[pool["verdict"] == 1], best_first=True).groupby("prompt_id", sort=False)
+        chosen = chosen.head(images_per_prompt)
+    return chosen[["prompt_id", "prompt", "subtask"]].assign(chosen=chosen.index).reset_index(drop=True)
+
+
+def dpo_set(candidates):
+    """Training set for DPO: one pair per prompt, the most positive accepted candidate against the most negative rejected.
+
+    A frame prompt_id, prompt, subtask, chosen, rejected (row numbers). A pair needs both kinds, so prompts whose
+    candidates are all accepted or all rejected give none, under either rule.
+    """
+    pool = contrasting(candidates)
+    best = ranked(pool[pool["verdict"] == 1], best_first=True).drop_duplicates("prompt_id")
+    worst = ranked(pool[pool["verdict"] == 0], best_first=False).drop_duplicates("prompt_id")
+    pairs = best[["prompt_id", "prompt", "subtask"]].assign(chosen=best.index)
+    return pairs.merge(worst[["prompt_id"]].assign(rejected=worst.index), on="prompt_id", validate="one_to_one")
+
+
+def select(candidates, method, rule, images_per_prompt):
+    """Training set of `method` ("sft" or "dpo") under `rule` ("accept_all" or "contrast").
+
+    Raises ValueError when the method, rule or number is unknown, or when nothing is selected.
+    """
+    if method not in METHODS or rule not in RULES:
+        raise ValueError(
+            f"Supervision knows the methods {METHODS} and the rules {RULES}, not {method!r} with {rule!r}; "
+            "correct supervision.method or supervision.rule."
+        )
+    if images_per_prompt < 1:
+        raise ValueError(f"supervision.images_per_prompt is {images_per_prompt}; set it to 1 or more.")
+    samples = sft_set(candidates, rule, images_per_prompt) if method == "sft" else dpo_set(candidates)
+    if samples.empty:
+        raise ValueError(
+            f"The rule {rule!r} selected nothing for {method} from {candidates['prompt_id'].nunique()} prompts: the model "
+            f"accepted {candidates['verdict'].mean():.1%} of its {len(candidates)} candidates; use a stronger base model, "
+            "another candidates.threshold or more candidates_per_prompt."
+        )
+    return samples
+
+
+def quality(candidates, samples):
+    """What the selection looks like: a frame metric, value, n (n: the denominator).
+
+    precision_chosen is the share of chosen images for which the prompt truly holds, precision_rejected the share of
+    rejected ones for which it does not; yield_<subtask> is samples per prompt.
+    """
+    share = candidates.groupby("prompt_id", sort=False)["verdict"].mean()
+    prompts = len(share)
+    rows = [
+        ("prompts", prompts, prompts),
+        ("prompts_used", samples["prompt_id"].nunique(), prompts),
+        ("discarded_prompts", (share == 0).sum(), prompts),
+        ("all_accepted_prompts", (share == 1).sum(), prompts),
+        ("accepted_share", candidates["verdict"].mean(), len(candidates)),
+        ("samples", len(samples), prompts),
+        ("precision_chosen", (candidates["truth"].loc[samples["chosen"]] == 1).mean(), len(samples)),
+    ]
+    if "rejected" in samples:
+        rows.append(("precision_rejected", (candidates["truth"].loc[samples["rejected"]] == 0).mean(), len(samples)))
+    for subtask, group in candidates.groupby("subtask", sort=False):
+        count = group["prompt_id"].nunique()
+        rows.append((f"yield_{subtask}", (samples["subtask"] == subtask).sum() / count, count))
+    return pd.DataFrame(rows, columns=["metric", "value", "n"])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config", required=True, type=json.loads, help="method, rule, images_per_prompt")
+    parser.add_argument("--seed", required=True, type=int, help="the run; neither rule draws at random")
+    parser.add_argument("--candidates", required=True, type=Path, help="folder with candidates.csv")
+    parser.add_argument("--output", required=True, type=Path, help="training_set.csv to write; two tables go beside it")
+    arguments = parser.parse_args()
+
+    candidates = pd.read_csv(arguments.candidates / "candidates.csv")
+    try:
+        samples = select(candidates, **arguments.config)
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
+    beside = arguments.output.parent
+    tables = {
+        beside / "discard_pool.csv": discard_pool(candidates),
+        beside / "supervision.csv": quality(candidates, samples),
+        arguments.output: samples.drop(columns="prompt_id"),
+    }
+    for path, table in tables.items():
+        with atomic_file(path) as partial:
+            table.to_csv(partial, index=False)
+
+
+if __name__ == "__main__":
+    main()
