@@ -1,0 +1,137 @@
+"""Training sequences of the embedded model: text-to-image, captioning and yes/no alignment questions.
+
+Text-to-image pairs are noisy, as pairs from the web are: a stated share of the captions is a near miss. The pairs for
+understanding are clean. This, and nothing else, is where the gap between the branches comes from.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from tqdm import trange
+from transformers import PreTrainedTokenizerFast
+
+from replication.pretraining.tokenizer import encode, to_pixel_values
+from replication.scenes import SUBTASKS
+from replication.scenes.grammar import Meaning, holds
+from replication.scenes.renderer import render
+from replication.scenes.scene import Scene
+from replication.scenes.world import (
+    add_distractors,
+    is_held_out,
+    near_miss,
+    sample_prompt,
+    sample_scene,
+    sample_split_meaning,
+)
+
+IGNORED = -100
+
+
+def _random_subtask(rng: np.random.Generator) -> str:
+    return SUBTASKS[rng.integers(len(SUBTASKS))]
+
+
+def _training_near_miss(meaning: Meaning, rng: np.random.Generator) -> Meaning:
+    while is_held_out(changed := near_miss(meaning, rng)):
+        pass
+    return changed
+
+
+def text_to_image_pairs(vqmodel, number: int, caption_noise: float, seed: int) -> tuple[list[str], torch.Tensor]:
+    """Captions and image codes (number, 36) of training scenes; a share `caption_noise` of captions is a near miss."""
+    rng = np.random.default_rng((seed, 2))
+    captions, codes = [], []
+    for start in trange(0, number, 500, desc="text-to-image pairs", unit="batch", mininterval=5):
+        scenes = []
+        for _ in range(min(500, number - start)):
+            meaning = sample_split_meaning(_random_subtask(rng), held_out=False, rng=rng)
+            scenes.append(sample_scene(meaning, rng))
+            told = _training_near_miss(meaning, rng) if rng.random() < caption_noise else meaning
+            captions.append(sample_prompt(told, rng))
+        codes.append(encode(vqmodel, render(scenes, rng)))
+    return captions, torch.cat(codes)
+
+
+class Understanding(NamedTuple):
+    """A batch of pictures, each followed by several independent questions that do not see one another.
+
+    pixel_values (B, 3, 24, 24); input_ids, labels, position_ids (B, S); attention (B, 1, S, S) bool, True = may attend.
+    """
+
+    pixel_values: torch.Tensor
+    input_ids: torch.Tensor
+    labels: torch.Tensor
+    position_ids: torch.Tensor
+    attention: torch.Tensor
+
+
+class QuestionWriter:
+    """Writes understanding batches: per picture one caption and three yes/no questions, half of them true.
+
+    The first statement is true, the second a near miss, the third true, a near miss or a random statement.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, image_tokens: int, question: str, caption: str):
+        self.tokenizer, self.question, self.caption = tokenizer, question, caption
+        ids = tokenizer.convert_tokens_to_ids
+        self.prefix = [ids("<bos>"), ids("<boi>"), *[ids("<image>")] * image_tokens, ids("<eoi>")]
+        self.yes, self.no, self.eos, self.pad = ids("yes"), ids("no"), ids("<eos>"), ids("<pad>")
+
+    def _ids(self, text: str) -> list[int]:
+        return self.tokenizer.convert_tokens_to_ids(text.split())
+
+    def _segments(self, meaning: Meaning, scene: Scene, rng: np.random.Generator) -> list[tuple[list[int], list[int]]]:
+        """One picture's segments as (ids, labels): labels are what each position must predict next."""
+        prompt = sample_prompt(meaning, rng)
+        lead, told = self._ids(self.caption), self._ids(prompt)
+        answer = [*told, self.eos]
+        segments = [(lead + told, [IGNORED] * (len(lead) - 1) + answer)]
+        match rng.choice(3, p=(0.5, 0.35, 0.15)):
+            case 0:
+                third = meaning
+            case 1:
+                third = _training_near_miss(meaning, rng)
+            case 2:
+                third = sample_split_meaning(_random_subtask(rng), held_out=False, rng=rng)
+        for asked in (meaning, _training_near_miss(meaning, rng), third):
+            ids = self._ids(self.question.format(prompt=sample_prompt(asked, rng)))
+            verdict = self.yes if holds(asked, scene) else self.no
+            segments.append((ids, [IGNORED] * (len(ids) - 1) + [verdict]))
+        return segments
+
+    def batch(self, size: int, rng: np.random.Generator) -> Understanding:
+        """A fresh batch of `size` pictures of training scenes, half of them with one or two further objects."""
+        scenes, rows = [], []
+        for _ in range(size):
+            meaning = sample_split_meaning(_random_subtask(rng), held_out=False, rng=rng)
+            scene = sample_scene(meaning, rng)
+            if meaning.count is None:
+                scene = add_distractors(scene, max(0, int(rng.integers(-1, 3))), rng)
+            scenes.append(scene)
+            rows.append(self._segments(meaning, scene, rng))
+        start = len(self.prefix)
+        length = start + max(sum(len(ids) for ids, _ in segments) for segments in rows)
+        input_ids = torch.full((size, length), self.pad)
+        labels = torch.full((size, length), IGNORED)
+        position_ids = torch.zeros((size, length), dtype=torch.long)
+        segment_ids = torch.full((size, length), -1)
+        input_ids[:, :start] = torch.tensor(self.prefix)
+        position_ids[:, :start] = torch.arange(start)
+        segment_ids[:, :start] = 0
+        for row, segments in enumerate(rows):
+            at = start
+            for number, (ids, targets) in enumerate(segments, start=1):
+                here = slice(at, at + len(ids))
+                input_ids[row, here] = torch.tensor(ids)
+                labels[row, here] = torch.tensor(targets)
+                position_ids[row, here] = torch.arange(start, start + len(ids))
+                segment_ids[row, here] = number
+                at += len(ids)
+        same = segment_ids[:, :, None] == segment_ids[:, None, :]
+        image = (segment_ids == 0)[:, None, :]
+        causal = torch.ones(length, length, dtype=torch.bool).tril()
+        return Understanding(
+            to_pixel_values(render(scenes, rng)), input_ids, labels, position_ids, ((same | image) & causal)[:, None]
+        )
+

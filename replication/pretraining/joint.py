@@ -1,0 +1,147 @@
+"""Joint pre-training of the embedded model: text-to-image beside captioning and yes/no questions, in every step."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch.nn import functional as F
+from tqdm import tqdm
+from transformers import JanusForConditionalGeneration, JanusProcessor
+
+from replication.pretraining.data import IGNORED, QuestionWriter, Understanding, text_to_image_pairs
+
+
+def generation_loss(
+    model: JanusForConditionalGeneration, input_ids: torch.Tensor, attention_mask: torch.Tensor, codes: torch.Tensor
+) -> torch.Tensor:
+    """Mean cross-entropy of image codes (B, T) after left-padded prompts that end in <boi>, which predicts code 1."""
+    prompt = model.get_input_embeddings()(input_ids)
+    image = model.prepare_embeddings_for_image_generation(codes[:, :-1])
+    attention = torch.cat([attention_mask, attention_mask.new_ones(codes[:, :-1].shape)], dim=1)
+    hidden = model.model.language_model(
+        inputs_embeds=torch.cat([prompt, image], dim=1),
+        attention_mask=attention,
+        position_ids=(attention.cumsum(1) - 1).clamp(min=0),
+        use_cache=False,
+    ).last_hidden_state
+    logits = model.model.generation_head(hidden[:, -codes.shape[1] :])
+    return F.cross_entropy(logits.flatten(0, 1), codes.flatten())
+
+
+def understanding_loss(
+    model: JanusForConditionalGeneration, batch: Understanding, yes: int, no: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean cross-entropy of the caption tokens, and of the yes/no answers, each read in its own segment."""
+    features = model.model.get_image_features(batch.pixel_values, return_dict=True).pooler_output
+    embeddings = model.get_input_embeddings()(batch.input_ids)
+    image = (batch.input_ids == model.config.image_token_id).unsqueeze(-1)
+    embeddings = embeddings.masked_scatter(image, features.flatten(0, 1))
+    # Padding attends to nothing but itself, else its softmax would be undefined; nothing reads it.
+    attention = batch.attention | torch.eye(batch.attention.shape[-1], dtype=torch.bool)
+    hidden = model.model.language_model(
+        inputs_embeds=embeddings, attention_mask=attention, position_ids=batch.position_ids, use_cache=False
+    ).last_hidden_state
+    told = batch.labels != IGNORED
+    labels = batch.labels[told]
+    losses = F.cross_entropy(model.lm_head(hidden[told]), labels, reduction="none")
+    answers = (labels == yes) | (labels == no)
+    return losses[~answers].mean(), losses[answers].mean()
+
+
+def train_jointly(
+    model: JanusForConditionalGeneration,
+    processor: JanusProcessor,
+    seed: int,
+    steps: int,
+    batch_size: int,
+    understanding_batch_size: int,
+    learning_rate: float,
+    weight_decay: float,
+    warmup_steps: int,
+    text_to_image_examples: int,
+    caption_noise: float,
+    condition_dropout: float,
+    question: str,
+    caption: str,
+    progress_folder: Path,
+) -> None:
+    """Train everything but the VQ tokenizer in place; resumes from `progress_folder` after a stop.
+
+    The learning rate warms up, stays, and falls linearly in the last fifth. Each step's batch is a function of
+    (seed, step), so that an interrupted run goes on as if it had not been.
+
+    Raises:
+        ValueError: the loss is not finite.
+    """
+    captions, codes = text_to_image_pairs(model.model.vqmodel, text_to_image_examples, caption_noise, seed)
+    bos, boi, pad = processor.tokenizer.convert_tokens_to_ids(["<bos>", "<boi>", "<pad>"])
+    writer = QuestionWriter(processor.tokenizer, processor.num_image_tokens, question, caption)
+    model.model.vqmodel.requires_grad_(False)
+    # As in Janus, the generation branch starts from the tokenizer's own codebook.
+    model.model.generation_embeddings.weight.data.copy_(model.model.vqmodel.quantize.embedding.weight)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, betas=(0.9, 0.95), weight_decay=weight_decay)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min(1.0, (step + 1) / warmup_steps, (steps - step) / (0.2 * steps))
+    )
+    model.train()
+    first = _resume(model, optimizer, schedule, progress_folder)
+    progress = tqdm(range(first, steps), initial=first, total=steps, desc="pre-training", unit="step", mininterval=5)
+    for step in progress:
+        rng = np.random.default_rng((seed, 3, step))
+        rows = rng.integers(len(captions), size=batch_size)
+        inputs = processor(
+            text=[captions[row] for row in rows], generation_mode="image", padding=True, return_tensors="pt"
+        )
+        dropped = torch.from_numpy(rng.random(batch_size) < condition_dropout)
+        input_ids = torch.where(
+            dropped[:, None] & (inputs["input_ids"] != bos) & (inputs["input_ids"] != boi), pad, inputs["input_ids"]
+        )
+        batch = writer.batch(understanding_batch_size, rng)
+        image_loss = generation_loss(model, input_ids, inputs["attention_mask"], codes[rows])
+        caption_loss, answer_loss = understanding_loss(model, batch, writer.yes, writer.no)
+        loss = image_loss + caption_loss + answer_loss
+        if not torch.isfinite(loss):
+            raise ValueError(f"pre-training diverged at step {step} (loss {loss.item()}); lower learning_rate")
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        schedule.step()
+        if step % 20 == 0:
+            progress.set_postfix(
+                image=f"{image_loss.item():.3f}", caption=f"{caption_loss.item():.3f}", answer=f"{answer_loss.item():.3f}"
+            )
+        if step % 500 == 499:
+            _checkpoint(model, optimizer, schedule, step + 1, progress_folder)
+    model.eval()
+
+
+def _checkpoint(model, optimizer, schedule, step: int, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {f"model.{name}": tensor.clone() for name, tensor in model.state_dict().items()}
+    for index, values in optimizer.state_dict()["state"].items():
+        state |= {f"optimizer.{index}.{key}": tensor.clone() for key, tensor in values.items()}
+    save_file(state, folder / "state.tmp", metadata={"step": json.dumps(step)})
+    (folder / "state.tmp").replace(folder / "state.safetensors")
+
+
+def _resume(model, optimizer, schedule, folder: Path) -> int:
+    path = folder / "state.safetensors"
+    if not path.exists():
+        return 0
+    state = load_file(path)
+    model.load_state_dict({name[6:]: tensor for name, tensor in state.items() if name.startswith("model.")})
+    moments: dict[int, dict[str, torch.Tensor]] = {}
+    for name, tensor in state.items():
+        if name.startswith("optimizer."):
+            _, index, key = name.split(".")
+            moments.setdefault(int(index), {})[key] = tensor
+    step = int(moments[0]["step"].item())
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": moments, "param_groups": groups})
+    for _ in range(step):
+        schedule.step()
+    return step
