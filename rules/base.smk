@@ -20,7 +20,11 @@ rule prompts:
 
 rule base_model:
     input:
-        sources=source_files("replication.base_model"),
+        sources=branch(
+            BASE == "shipped",
+            then="replication/base_model.py",
+            otherwise=source_files("replication.base_model"),
+        ),
         shipped=branch(
             BASE == "shipped",
             then=[

@@ -67,7 +67,7 @@ def test_a_method_carries_no_setting_of_the_other():
 
 def test_pretraining_settings_only_exist_from_scratch():
     assert set(load_stage("base_model", "tiny", "shipped")) == {"source", "name"}
-    assert load_stage("base_model", "tiny", "scratch")["pretraining"]["steps"] > 0
+    assert load_stage("base_model", "tiny", "scratch")["pretraining"]["joint"]["steps"] > 0
 
 
 @given(st.dictionaries(st.text(), st.one_of(st.integers(), st.floats(allow_nan=False), st.text()), max_size=5))
