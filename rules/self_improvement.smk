@@ -32,6 +32,7 @@ rule supervision:
     output:
         training_set="<results>/{experiment}/seed={seed}/training_set.csv",
         summary="<results>/{experiment}/seed={seed}/supervision.csv",
+        discarded="<results>/{experiment}/seed={seed}/discard_pool.csv",
     log:
         "<results>/{experiment}/seed={seed}/supervision.log",
     conda:

@@ -1,0 +1,284 @@
+"""The workflow as a user meets it: it plans, it runs, and it reruns what an edit can change and nothing else."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+SMOKE = ["--config", "preset=smoke"]
+TRAINED = ("sft", "sft_accept_all", "dpo")
+
+
+def run(folder, *command):
+    """Run one of the environment's commands in `folder`; output and errors come back together."""
+    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    environment.pop("PYTHONPATH", None)
+    text = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.run([BIN / command[0], *command[1:]], cwd=folder, env=environment, check=False, **text)
+
+
+def copy_repository(folder):
+    """The files of the checkout without its results, as a clone would have them."""
+    listed = subprocess.check_output(["git", "ls-files", "-z", "-co", "--exclude-standard"], cwd=ROOT, text=True)
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file() and not name.startswith("paper_figures/"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    return folder
+
+
+def planned(folder, *arguments):
+    """What `snakemake -n` would do: a Counter of 'rule what', where `what` is an experiment, a figure, a table or empty."""
+    done = run(folder, "snakemake", "-n", *arguments)
+    assert done.returncode == 0, done.stdout
+    jobs = Counter()
+    for block in re.split(r"^\[.*\]$", done.stdout, flags=re.MULTILINE)[1:]:
+        rule = re.search(r"^\s*(?:local)?rule (\w+):", block, re.MULTILINE)
+        what = re.search(r"^\s*wildcards:.*\b(?:experiment|figure|table)=(\w+)", block, re.MULTILINE)
+        if rule and "output:" in block:
+            jobs[" ".join([rule[1], *(what.groups() if what else ())])] += 1
+    assert jobs or "Nothing to be done" in done.stdout, done.stdout
+    return jobs
+
+
+def shown(*names):
+    """The Counter of drawing each named figure and table once."""
+    return Counter(f"{'table' if name.startswith('tab') else 'figure'} {name}" for name in names)
+
+
+@contextmanager
+def edited(path, old, new):
+    """`path` with one text replaced, for as long as the block lasts."""
+    text = path.read_text()
+    assert old in text, f"{path} has no {old!r}"
+    path.write_text(text.replace(old, new))
+    try:
+        yield
+    finally:
+        path.write_text(text)
+
+
+@pytest.fixture(scope="session")
+def checkout(tmp_path_factory):
+    """A fresh copy of the repository, for plans only."""
+    return copy_repository(tmp_path_factory.mktemp("checkout"))
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory):
+    """A copy of the repository in which the smoke preset has run from end to end."""
+    folder = copy_repository(tmp_path_factory.mktemp("smoke"))
+    done = run(folder, "snakemake", "--cores", "2", *SMOKE)
+    assert done.returncode == 0, done.stdout[-5000:]
+    return folder
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("snakemake", "--lint"),
+        ("snakefmt", "--check", "Snakefile", "rules"),
+        ("ruff", "check", "."),
+        ("ruff", "format", "--check", "."),
+    ],
+    ids=" ".join,
+)
+def test_code_is_clean(command):
+    done = run(ROOT, *command)
+    assert done.returncode == 0, done.stdout
+
+
+def test_files_stay_small():
+    limits = {"Snakefile": 40, "rules/*.smk": 150, "replication/**/*.py": 350}
+    for pattern, limit in limits.items():
+        for path in ROOT.glob(pattern):
+            assert len(path.read_text().splitlines()) <= limit, path
+
+
+def test_the_default_plan_is_the_whole_paper(checkout):
+    runs = {
+        f"{rule} {experiment}": 5 for rule in ("supervision", "post_training", "evaluation") for experiment in TRAINED
+    }
+    shared = {"prompts": 1, "base_model": 3, "baseline_evaluation": 5, "candidates": 5}
+    drawn = shown(
+        "fig2_nonunified",
+        "fig3_weak_generation",
+        "fig4_gains",
+        "fig5_win_rate",
+        "samples",
+        "tab1_main",
+        "tab_base_model",
+    )
+    assert planned(checkout) == planned(checkout, "paper_figures") == Counter(runs | shared) + drawn
+
+
+@pytest.mark.parametrize(
+    ("target", "experiments", "drawn"),
+    [
+        ("baseline", (), ("fig2_nonunified", "fig3_weak_generation", "tab_base_model")),
+        ("sft", ("sft", "sft_accept_all"), ()),
+        ("dpo", ("dpo",), ()),
+    ],
+)
+def test_a_target_plans_its_own_results_only(checkout, target, experiments, drawn):
+    jobs = planned(checkout, target, *SMOKE)
+    assert {job.split()[1] for job in jobs if job.split()[0] == "post_training"} == set(experiments)
+    assert {job for job in jobs if job.startswith(("figure", "table"))} == set(shown(*drawn))
+
+
+def test_run_n_starts_from_base_n_modulo_the_number_of_bases(checkout):
+    text = run(checkout, "snakemake", "-n", "results/tiny/candidates/seed=4/candidates.csv").stdout
+    assert "--model results/tiny/base/base=1 " in text
+    assert planned(checkout, "results/tiny/candidates/seed=4/candidates.csv") == Counter(
+        ["prompts", "base_model", "candidates"]
+    )
+
+
+def test_bases_from_scratch_need_no_shipped_model(checkout):
+    done = run(checkout, "snakemake", "-n", "results/tiny/base/base=0/quality.csv", "--config", "base=scratch")
+    assert done.returncode == 0
+    assert "base_models/" not in done.stdout
+    assert '"source": "scratch"' in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("preset=huge", "There is no preset 'huge'; choose one of: "),
+        ("base=released", "There is no base_model 'released'; choose one of: scratch, shipped."),
+        ("presets=tiny", "--config knows preset, base and overrides, but not presets."),
+        ('overrides=["seeds=[0,x]"]', "seeds: the seed 'x' is not an integer; write a whole number such as 0."),
+        ('overrides=["post_training.betta=1"]', "The override 'post_training.betta=1' has no place: "),
+    ],
+)
+def test_a_wrong_setting_is_one_sentence_at_planning_time(checkout, setting, sentence):
+    done = run(checkout, "snakemake", "-n", "--config", setting)
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1].startswith(sentence)
+    assert "Traceback" not in done.stdout and "File " not in done.stdout
+
+
+def test_a_missing_value_is_one_sentence_at_planning_time_and_stops_only_its_experiment(checkout):
+    with edited(checkout / "configs/post_training/dpo.yaml", "beta: 0.1", "beta: ???"):
+        done = run(checkout, "snakemake", "-n", *SMOKE)
+        assert done.returncode == 1
+        assert done.stdout.splitlines()[-1] == (
+            "The configuration has no value for 'post_training.beta': it is ??? and must be set."
+        )
+        assert planned(checkout, "sft", *SMOKE)["post_training sft"] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("smoke")
+class TestSmoke:
+    """What a finished run of the smoke preset must satisfy, and what edits to it would rerun."""
+
+    def test_rerun_has_nothing_to_do(self, smoke):
+        done = run(smoke, "snakemake", "--cores", "2", *SMOKE)
+        assert done.returncode == 0
+        assert "Nothing to be done" in done.stdout
+
+    def test_every_figure_and_table_is_there(self, smoke):
+        figures = smoke / "results/smoke/figures"
+        for name in ("fig2_nonunified", "fig3_weak_generation", "fig4_gains", "fig5_win_rate", "samples"):
+            assert all((figures / f"{name}.{kind}").stat().st_size for kind in ("pdf", "png", "csv"))
+        for name in ("tab1_main", "tab_base_model"):
+            assert all((figures / f"{name}.{kind}").stat().st_size for kind in ("tex", "md", "csv"))
+
+    def test_metrics_have_the_contract_columns(self, smoke):
+        columns = "preset,experiment,model,method,seed,subtask,metric,value,n"
+        files = sorted((smoke / "results/smoke").glob("*/seed=*/evaluation/metrics.csv"))
+        assert len(files) == 2 * (1 + len(TRAINED))
+        for file in files:
+            header, first = file.read_text().splitlines()[:2]
+            assert header == columns
+            assert first.split(",")[:2] == ["smoke", file.parts[-4]]
+            assert first.split(",")[4] == file.parts[-3].removeprefix("seed=")
+
+    def test_two_runs_give_identical_csvs(self, smoke, tmp_path):
+        again = copy_repository(tmp_path)
+        done = run(again, "snakemake", "--cores", "2", *SMOKE)
+        assert done.returncode == 0, done.stdout[-5000:]
+        files = sorted(path.relative_to(smoke) for path in (smoke / "results/smoke").rglob("*.csv"))
+        assert len(files) > 40
+        different = [str(file) for file in files if (smoke / file).read_bytes() != (again / file).read_bytes()]
+        assert different == []
+
+    def test_a_dpo_setting_reruns_dpo_and_what_shows_it(self, smoke):
+        expected = Counter({"post_training dpo": 2, "evaluation dpo": 2})
+        expected += shown("fig4_gains", "fig5_win_rate", "samples", "tab1_main")
+        with edited(smoke / "configs/post_training/dpo.yaml", "beta: 0.1", "beta: 0.2"):
+            assert planned(smoke, *SMOKE) == expected
+            assert planned(smoke, "sft", *SMOKE) == Counter()
+            figure = planned(smoke, "results/smoke/figures/fig4_gains.pdf", *SMOKE)
+            assert figure == Counter({"post_training dpo": 2, "evaluation dpo": 2}) + shown("fig4_gains")
+        assert planned(smoke, *SMOKE, 'overrides=["post_training.beta=0.2"]') == expected
+
+    def test_an_evaluation_setting_trains_nothing(self, smoke):
+        with edited(
+            smoke / "configs/experiment.yaml", "images_per_prompt: 1  # paper 1.4", "images_per_prompt: 2  # paper 1.4"
+        ):
+            assert planned(smoke, *SMOKE) == Counter({f"evaluation {experiment}": 2 for experiment in TRAINED}) + shown(
+                "fig4_gains", "fig5_win_rate", "samples", "tab1_main"
+            )
+
+    def test_a_caption_rewrites_one_table(self, smoke):
+        with edited(smoke / "configs/paper.yaml", "The base models before any experiment", "The base models"):
+            assert planned(smoke, *SMOKE) == shown("tab_base_model")
+
+    def test_another_seed_adds_its_runs(self, smoke):
+        expected = Counter(
+            {f"{rule} {experiment}": 1 for experiment in TRAINED for rule in ("supervision", "post_training")}
+        )
+        expected += Counter({f"evaluation {experiment}": 1 for experiment in TRAINED})
+        expected += Counter(["baseline_evaluation", "candidates"])
+        expected += shown("fig2_nonunified", "fig3_weak_generation", "fig4_gains", "fig5_win_rate", "tab1_main")
+        with edited(smoke / "configs/preset/smoke.yaml", "seeds: [0, 1]", "seeds: [0, 1, 2]"):
+            assert planned(smoke, *SMOKE) == expected
+
+    @pytest.mark.parametrize("name", ["figures/fig2_nonunified", "figures/samples", "tables/tab1_main"])
+    def test_editing_a_figure_or_table_redraws_it_alone(self, smoke, name):
+        with edited(smoke / f"replication/{name}.py", '"""', '# edited\n"""'):
+            assert planned(smoke, *SMOKE) == shown(Path(name).name)
+
+    def test_editing_post_training_retrains_everything_trained(self, smoke):
+        jobs = {f"{rule} {experiment}": 2 for experiment in TRAINED for rule in ("post_training", "evaluation")}
+        with edited(smoke / "replication/post_training.py", '"""', '# edited\n"""'):
+            drawn = shown("fig4_gains", "fig5_win_rate", "samples", "tab1_main")
+            assert planned(smoke, *SMOKE) == Counter(jobs) + drawn
+
+    @pytest.mark.parametrize(
+        ("file", "old", "new"),
+        [
+            ("configs/post_training/dpo.yaml", "beta: 0.1", "# a comment\nbeta: 1.0e-1"),
+            ("replication/files.py", '"""', '# edited\n"""'),
+        ],
+    )
+    def test_what_changes_no_number_reruns_nothing(self, smoke, file, old, new):
+        with edited(smoke / file, old, new):
+            assert planned(smoke, *SMOKE) == Counter()
+
+    def test_other_presets_have_their_own_results(self, smoke):
+        assert sum(planned(smoke).values()) == 66
+        assert planned(smoke, *SMOKE) == Counter()
+
+    def test_one_flipped_byte_of_a_base_model_is_one_sentence(self, smoke):
+        path = smoke / "base_models/embedded_janus/base=0/model.safetensors"
+        healthy = path.read_bytes()
+        path.write_bytes(healthy[:-1] + bytes([healthy[-1] ^ 1]))
+        config = '{"name": "embedded_janus", "source": "shipped"}'
+        arguments = ["--config", config, "--base", "0", "--output", "results/broken"]
+        done = run(smoke, "python", "-m", "replication.base_model", *arguments)
+        path.write_bytes(healthy)
+        assert done.returncode != 0
+        assert "model.safetensors" in done.stdout
+        assert "Traceback" not in done.stdout
+        assert not (smoke / "results/broken").exists()
