@@ -1,6 +1,6 @@
 """Station 0: the base model, either the shipped one, verified, or pre-trained from scratch.
 
-    python -m replication.base_model --config JSON --base 0 --output FOLDER
+python -m replication.base_model --config JSON --base 0 --output FOLDER
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Station 1: training prompts, evaluation prompts with other meanings, and labelled probe scenes.
 
-    python -m replication.prompts --config JSON --output FOLDER
+python -m replication.prompts --config JSON --output FOLDER
 """
 
 import argparse

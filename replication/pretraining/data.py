@@ -134,4 +134,3 @@ class QuestionWriter:
         return Understanding(
             to_pixel_values(render(scenes, rng)), input_ids, labels, position_ids, ((same | image) & causal)[:, None]
         )
-

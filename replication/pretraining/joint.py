@@ -1,6 +1,5 @@
 """Joint pre-training of the embedded model: text-to-image beside captioning and yes/no questions, in every step."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 from transformers import JanusForConditionalGeneration, JanusProcessor
 
+from replication.files import atomic_file
 from replication.pretraining.data import IGNORED, QuestionWriter, Understanding, text_to_image_pairs
 
 
@@ -66,6 +66,7 @@ def train_jointly(
     question: str,
     caption: str,
     progress_folder: Path,
+    checkpoint_every: int = 500,
 ) -> None:
     """Train everything but the VQ tokenizer in place; resumes from `progress_folder` after a stop.
 
@@ -83,11 +84,8 @@ def train_jointly(
     model.model.generation_embeddings.weight.data.copy_(model.model.vqmodel.quantize.embedding.weight)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, betas=(0.9, 0.95), weight_decay=weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min(1.0, (step + 1) / warmup_steps, (steps - step) / (0.2 * steps))
-    )
     model.train()
-    first = _resume(model, optimizer, schedule, progress_folder)
+    first = _resume(model, optimizer, progress_folder)
     progress = tqdm(range(first, steps), initial=first, total=steps, desc="pre-training", unit="step", mininterval=5)
     for step in progress:
         rng = np.random.default_rng((seed, 3, step))
@@ -105,30 +103,32 @@ def train_jointly(
         loss = image_loss + caption_loss + answer_loss
         if not torch.isfinite(loss):
             raise ValueError(f"pre-training diverged at step {step} (loss {loss.item()}); lower learning_rate")
+        schedule = min(1.0, (step + 1) / warmup_steps, (steps - step) / (0.2 * steps))
+        optimizer.param_groups[0]["lr"] = learning_rate * schedule
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        schedule.step()
         if step % 20 == 0:
             progress.set_postfix(
-                image=f"{image_loss.item():.3f}", caption=f"{caption_loss.item():.3f}", answer=f"{answer_loss.item():.3f}"
+                image=f"{image_loss.item():.3f}",
+                caption=f"{caption_loss.item():.3f}",
+                answer=f"{answer_loss.item():.3f}",
             )
-        if step % 500 == 499:
-            _checkpoint(model, optimizer, schedule, step + 1, progress_folder)
+        if (step + 1) % checkpoint_every == 0:
+            _checkpoint(model, optimizer, progress_folder)
     model.eval()
 
 
-def _checkpoint(model, optimizer, schedule, step: int, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+def _checkpoint(model, optimizer, folder: Path) -> None:
     state = {f"model.{name}": tensor.clone() for name, tensor in model.state_dict().items()}
     for index, values in optimizer.state_dict()["state"].items():
         state |= {f"optimizer.{index}.{key}": tensor.clone() for key, tensor in values.items()}
-    save_file(state, folder / "state.tmp", metadata={"step": json.dumps(step)})
-    (folder / "state.tmp").replace(folder / "state.safetensors")
+    with atomic_file(folder / "state.safetensors") as partial:
+        save_file(state, partial)
 
 
-def _resume(model, optimizer, schedule, folder: Path) -> int:
+def _resume(model, optimizer, folder: Path) -> int:
     path = folder / "state.safetensors"
     if not path.exists():
         return 0
@@ -142,6 +142,4 @@ def _resume(model, optimizer, schedule, folder: Path) -> int:
     step = int(moments[0]["step"].item())
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": moments, "param_groups": groups})
-    for _ in range(step):
-        schedule.step()
     return step
