@@ -4,6 +4,7 @@
 does not return log-probabilities, hence this loop over the same modules.
 """
 
+import hashlib
 from typing import NamedTuple
 
 import torch
@@ -23,6 +24,12 @@ class Samples(NamedTuple):
     codes: torch.Tensor
     log_probs: torch.Tensor
     sampling_log_probs: torch.Tensor
+
+
+def image_seed(seed, purpose, prompt_id, index):
+    """Seed (32 bits) of image `index` of a prompt in run `seed`; streams of different purposes are independent."""
+    digest = hashlib.sha256(f"{seed}/{purpose}/{prompt_id}/{index}".encode()).digest()
+    return int.from_bytes(digest[:4], "big")
 
 
 def position_ids(attention_mask):

@@ -6,6 +6,8 @@ logits of the generation head are already numbered as the labels are. The usual 
 predict code 1, the position of code 1 predict code 2, and so on: all T codes are learnt.
 """
 
+import re
+
 import torch
 from torch import nn
 from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
@@ -47,8 +49,9 @@ class ImageBackbone(nn.Module):
 class ImagePolicy(PreTrainedModel):
     """pi(x | y) over the joint vocabulary; shares its parameters with `unified`, a `JanusModel`.
 
-    trained_modules: names of the submodules of the backbone that are trained (paper section 3: only the language model).
-    All other parameters of the unified model are frozen; those of the understanding branch alone are not even seen.
+    trained_modules: regular expression that the names of the trained parameters begin with; `language_model` in the paper
+    (section 3). All other parameters of the unified model are frozen, and the vision tower is not even seen.
+    Raises ValueError when no parameter matches.
     """
 
     config_class = ImagePolicyConfig
@@ -63,8 +66,10 @@ class ImagePolicy(PreTrainedModel):
         self.backbone = ImageBackbone(unified.model.model)
         self.generation_config = GenerationConfig()
         unified.model.requires_grad_(False)
-        for name in trained_modules:
-            self.backbone.get_submodule(name).requires_grad_(True)
+        for name, parameter in self.backbone.named_parameters():
+            parameter.requires_grad_(re.match(trained_modules, name) is not None)
+        if not any(parameter.requires_grad for parameter in self.parameters()):
+            raise ValueError(f"trained_modules={trained_modules!r} matches no parameter of the generation branch.")
 
     @property
     def tokenizer(self):

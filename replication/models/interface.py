@@ -13,7 +13,7 @@ class UnifiedModel(ABC):
     @classmethod
     @abstractmethod
     def load(cls, path, config):
-        """Read a checkpoint in evaluation mode; `config` holds the wordings of the backbone. Raises ValueError with one
+        """Read a checkpoint in evaluation mode; `config` holds the wordings of the backbone. Raises SystemExit with one
         sentence when the checkpoint is missing or damaged."""
 
     @abstractmethod
@@ -50,5 +50,5 @@ class UnifiedModel(ABC):
     @abstractmethod
     def image_policy(self, trained_modules):
         """The generation branch as a causal language model over a joint vocabulary, a PreTrainedModel for TRL that shares
-        its parameters with this model. Only the parameters of `trained_modules` are trainable. Its method
+        its parameters with this model. Only parameters that match `trained_modules` are trainable. Its method
         `prompt_ids(prompts)` gives the prompts as lists of ids; completions are image codes as they are."""

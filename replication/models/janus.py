@@ -14,51 +14,36 @@ from replication.sampling import position_ids, sample_codes
 class JanusModel(UnifiedModel):
     """A Janus checkpoint and the wordings by which it is asked.
 
-    question: `{image}` marks the place of the image, `{prompt}` that of the prompt; answered by the tokens `accept` and
-        `reject`. caption: what precedes the prompt when the model describes an `{image}`. instruction: what it is told
-        when it generates an image of `{prompt}`. The wordings are complete, roles and system prompt included: the
-        processor's default system prompt is not added.
+    question: asked after the image, with `{prompt}` in it, and answered by the tokens `accept` and `reject` (paper 1.1).
+    caption: what stands between an image and the prompt that describes it. The wordings are complete: the processor's
+    default system prompt is not added.
     """
 
-    def __init__(
-        self,
-        model,
-        processor,
-        question,
-        accept,
-        reject,
-        caption="{image} describe this image :",
-        instruction="{prompt}",
-    ):
-        for name, wording, fields in [
-            ("question", question, ("{image}", "{prompt}")),
-            ("caption", caption, ("{image}",)),
-            ("instruction", instruction, ("{prompt}",)),
-        ]:
-            for field in fields:
-                if field not in wording:
-                    raise ValueError(f"The {name} of the model must contain {field}, but it is {wording!r}.")
+    def __init__(self, model, processor, question, accept, reject, caption="describe this image :"):
+        if "{prompt}" not in question:
+            raise ValueError(f"The question to the model must contain {{prompt}}, but it is {question!r}.")
         self.model, self.processor = model, processor
-        self.question, self.caption, self.instruction = question, caption, instruction
+        self.question, self.caption = question, caption
         self.accept_id, self.reject_id = self._answer_id(accept), self._answer_id(reject)
 
     @classmethod
     def load(cls, path, config):
-        """Read a local checkpoint folder or a model hub id; `config` holds `question`, `accept`, `reject`, and where they
-        differ from the embedded model's, `caption` and `instruction`."""
+        """Read a local checkpoint folder or a model hub id.
+
+        config: the configuration of the model: `question`, `accept`, `reject`, and `name`, which is not needed here.
+        Raises SystemExit with one sentence when the checkpoint is missing, damaged or incomplete.
+        """
+        advice = "build or download it again"
         try:
             model, loading = JanusForConditionalGeneration.from_pretrained(path, output_loading_info=True)
             processor = JanusProcessor.from_pretrained(path)
         except (OSError, ValueError, SafetensorError) as error:
-            raise ValueError(
-                f"{path} is not a readable Janus checkpoint, build or download it again: {str(error).splitlines()[0]}"
-            ) from error
+            reason = str(error).splitlines()[0]
+            raise SystemExit(f"{path} is not a readable Janus checkpoint, {advice}: {reason}") from error
         if loading["missing_keys"]:
-            raise ValueError(
-                f"{path} is not a complete Janus checkpoint, build or download it again:"
-                f" it lacks {len(loading['missing_keys'])} of the model's weights."
-            )
-        return cls(model.eval(), processor, **config)
+            missing = len(loading["missing_keys"])
+            raise SystemExit(f"{path} is not a complete Janus checkpoint, {advice}: {missing} weights are missing.")
+        return cls(model.eval(), processor, config["question"], config["accept"], config["reject"])
 
     def save(self, path):
         self.model.save_pretrained(path)
@@ -91,7 +76,7 @@ class JanusModel(UnifiedModel):
         return (pixels / image_processor.rescale_factor).clamp(0, 255).to(torch.uint8).cpu().numpy()
 
     def alignment_logits(self, images, prompts):
-        questions = [self.question.format(image=self._image_placeholder(), prompt=prompt) for prompt in prompts]
+        questions = [f"{self._image_placeholder()} {self.question.format(prompt=prompt)}" for prompt in prompts]
         last = self._hidden_states(images, *self._tokenize(questions))[:, -1].float()
         accept, reject = self.model.lm_head.weight[[self.accept_id, self.reject_id]].float()
         return last @ (accept - reject)
@@ -173,8 +158,7 @@ class JanusModel(UnifiedModel):
         return inputs["input_ids"].to(self.model.device), inputs["attention_mask"].to(self.model.device)
 
     def _generation_inputs(self, prompts):
-        instructions = [self.instruction.format(prompt=prompt) for prompt in prompts]
-        return self._tokenize([f"{instruction}{self.processor.image_start_token}" for instruction in instructions])
+        return self._tokenize([f"{prompt}{self.processor.image_start_token}" for prompt in prompts])
 
     def _hidden_states(self, images, input_ids, attention_mask):
         return self.model.model(

@@ -1,0 +1,84 @@
+"""Candidates: N images per training prompt and the model's own verdicts on them (paper Algorithm 1, lines 1 to 5)."""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from replication.files import atomic_directory
+from replication.judges import oracle
+from replication.models.janus import JanusModel
+from replication.provenance import write_provenance
+from replication.sampling import image_seed
+
+
+def draw_images(model, prompts, number, index_name, purpose, seed, config):
+    """Draw `number` images per prompt and judge each by the model itself and by the oracle.
+
+    prompts: frame with columns prompt_id, prompt, subtask, stratum. index_name: column that counts a prompt's images.
+    purpose, seed: name the random stream (`image_seed`). config: guidance_scale, temperature, threshold, batch_size.
+
+    Returns a frame with the columns of `prompts`, index_name, image_seed, log_prob (without guidance, temperature 1),
+    alignment_logit, verdict = 1[alignment_logit > threshold], truth (the oracle's), prompt by prompt; in the same order
+    codes (n, T) int16 and images (n, H, W, 3) uint8.
+    """
+    rows = prompts.loc[prompts.index.repeat(number)].reset_index(drop=True)
+    rows[index_name] = np.tile(np.arange(number), len(prompts))
+    rows["image_seed"] = [
+        image_seed(seed, purpose, prompt_id, index)
+        for prompt_id, index in zip(rows["prompt_id"], rows[index_name], strict=True)
+    ]
+    codes, images, log_probs, logits = [], [], [], []
+    for start in tqdm(range(0, len(rows), config["batch_size"]), desc=f"images for {purpose}"):
+        batch = rows.iloc[start : start + config["batch_size"]]
+        batch_codes, batch_log_probs = model.sample_images(
+            batch["prompt"].tolist(), batch["image_seed"].tolist(), config["guidance_scale"], config["temperature"]
+        )
+        codes.append(batch_codes.cpu().numpy().astype(np.int16))
+        log_probs.append(batch_log_probs.double().cpu().numpy())
+        images.append(model.decode_images(batch_codes))
+        logits.append(own_logits(model, images[-1], batch["prompt"]))
+    images = np.concatenate(images)
+    rows["log_prob"] = np.concatenate(log_probs)
+    rows["alignment_logit"] = np.concatenate(logits)
+    rows["verdict"] = (rows["alignment_logit"] > config["threshold"]).astype(int)
+    rows["truth"] = oracle.judge(images, rows["prompt"]).astype(int)
+    return rows, np.concatenate(codes), images
+
+
+@torch.no_grad()
+def own_logits(model, images, prompts):
+    """The model's alignment logits of one batch, as a numpy array (n,)."""
+    return model.alignment_logits(images, list(prompts)).double().cpu().numpy()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", type=json.loads, required=True, help="canonical JSON of the candidates section")
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--model", required=True, help="checkpoint folder of the base model")
+    parser.add_argument("--prompts", type=Path, required=True, help="folder with train.csv")
+    parser.add_argument("--output", type=Path, required=True, help="folder of candidates.csv and codes.npy")
+    arguments = parser.parse_args()
+    config = arguments.config
+    rows, codes, _ = draw_images(
+        JanusModel.load(arguments.model, config["model"]),
+        pd.read_csv(arguments.prompts / "train.csv"),
+        config["candidates_per_prompt"],
+        "candidate",
+        "candidates",
+        arguments.seed,
+        config,
+    )
+    with atomic_directory(arguments.output) as folder:
+        rows.to_csv(folder / "candidates.csv", index=False)
+        np.save(folder / "codes.npy", codes, allow_pickle=False)
+        write_provenance(folder / "provenance.json", config, arguments.seed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Evaluation of one model: generation, the Nonunified score, its verdicts on held-out scenes and on the images of the
+pre-trained model (paper sections 1, 2 and 4.5).
+
+Prompts and image seeds are the same for every model of a run, so that before and after are paired.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from replication import metrics
+from replication.candidates import draw_images, own_logits
+from replication.files import atomic_directory
+from replication.models.janus import JanusModel
+from replication.provenance import write_provenance
+
+
+def judge_probe(model, probe, images, config):
+    """The frame `probe` (probe_id, prompt, subtask, stratum, label) with alignment_logit and verdict on its `images`."""
+    judged = probe.drop(columns="prompt")
+    judged["alignment_logit"] = _batched_logits(model, images, probe["prompt"], config, "held-out scenes")
+    judged["verdict"] = (judged["alignment_logit"] > config["threshold"]).astype(int)
+    return judged
+
+
+def judge_pretrained_images(model, baseline, codes, config):
+    """Verdicts before and after on the images that the pre-trained model made of the same prompts.
+
+    baseline: frame of the pre-trained model's own images (images.csv). codes: (n, T), their codes.
+    Returns a frame prompt_id, subtask, stratum, image, truth, before, after. A verdict on the *new* images would say
+    nothing about understanding, because the images change with the model.
+    """
+    starts = range(0, len(codes), config["batch_size"])
+    batches = (torch.from_numpy(codes[start : start + config["batch_size"]]).long() for start in starts)
+    images = np.concatenate([model.decode_images(batch) for batch in batches])
+    logits = _batched_logits(model, images, baseline["prompt"], config, "images of the pre-trained model")
+    verdicts = baseline[["prompt_id", "subtask", "stratum", "image", "truth"]].copy()
+    return verdicts.assign(before=baseline["verdict"], after=(logits > config["threshold"]).astype(int))
+
+
+def _batched_logits(model, images, prompts, config, what):
+    size = config["batch_size"]
+    return np.concatenate(
+        [
+            own_logits(model, images[start : start + size], prompts.iloc[start : start + size])
+            for start in tqdm(range(0, len(images), size), desc=what)
+        ]
+    )
+
+
+def _model_name(config, arguments):
+    """`<name>-<base>`: the pre-trained model's folder is base=<base>; what was trained from it inherits its name."""
+    if arguments.baseline:
+        return pd.read_csv(arguments.baseline / "metrics.csv")["model"][0]
+    return f"{config['model']['name']}-{arguments.model.name.removeprefix('base=')}"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", type=json.loads, required=True, help="canonical JSON of the evaluation section")
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--model", type=Path, required=True, help="checkpoint folder")
+    parser.add_argument(
+        "--prompts", type=Path, required=True, help="folder with evaluation.csv, probe.csv, probe_images.npy"
+    )
+    parser.add_argument(
+        "--baseline", type=Path, help="evaluation folder of the pre-trained model, unless it is this one"
+    )
+    parser.add_argument("--output", type=Path, required=True, help="folder of the evaluation files")
+    arguments = parser.parse_args()
+    config, number = arguments.config, arguments.config["images_per_prompt"]
+    model = JanusModel.load(arguments.model, config["model"])
+    prompts = pd.read_csv(arguments.prompts / "evaluation.csv")
+
+    own, codes, images = draw_images(model, prompts, number, "image", "evaluation", arguments.seed, config)
+    probe_images = np.load(arguments.prompts / "probe_images.npy", allow_pickle=False)
+    probe = judge_probe(model, pd.read_csv(arguments.prompts / "probe.csv"), probe_images, config)
+    pretrained = None
+    if arguments.baseline:
+        baseline_codes = np.load(arguments.baseline / "codes.npy", allow_pickle=False)
+        baseline = pd.read_csv(arguments.baseline / "images.csv")
+        pretrained = judge_pretrained_images(model, baseline, baseline_codes, config)
+    identity = {key: config[key] for key in ("preset", "experiment", "method")}
+    identity |= {"model": _model_name(config, arguments), "seed": arguments.seed}
+
+    with atomic_directory(arguments.output) as folder:
+        own.to_csv(folder / "images.csv", index=False)
+        np.save(folder / "codes.npy", codes, allow_pickle=False)
+        np.save(folder / "images.npy", images[::number], allow_pickle=False)
+        probe.to_csv(folder / "probe_verdicts.csv", index=False)
+        if pretrained is not None:
+            pretrained.to_csv(folder / "pretrained_verdicts.csv", index=False)
+        metrics.summarise(own, probe, pretrained, identity).to_csv(folder / "metrics.csv", index=False)
+        write_provenance(folder / "provenance.json", config, arguments.seed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,9 @@
+"""The exact judge of the embedded world: pixels -> scene -> does the prompt hold."""
+
+from replication.scenes import oracle
+
+
+def judge(images, prompts):
+    """Whether each image (n, 24, 24, 3) uint8 shows its prompt: (n,) bool. Raises ValueError for a prompt outside the
+    grammar."""
+    return oracle.judge(images, list(prompts))
