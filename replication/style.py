@@ -3,10 +3,10 @@
 import matplotlib
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
-import seaborn as sns  # noqa: E402
+import matplotlib.pyplot as plt
+import seaborn as sns
 
-from replication.files import atomic_file  # noqa: E402
+from replication.files import atomic_file
 
 WIDTH = 7.0  # inches: full text width, so that font sizes are true in print
 
@@ -66,9 +66,14 @@ def label(name):
     return name.replace("embedded_janus-", "base ").replace("non_spatial", "non-spatial").replace("_", " ")
 
 
-def panel(axes, letter, x=0.0):
-    """Letter of a panel at its upper left, `x` in axes coordinates."""
-    axes.text(x, 1.03, f"({letter})", transform=axes.transAxes, ha="left", va="bottom", fontweight="bold")
+def two_lines(name):
+    """`label` broken for a narrow tick."""
+    return label(name).replace(" ", "\n", 1).replace("non-", "non-\n")
+
+
+def panel(axes, letter, x, y=1.03):
+    """Letter of a panel at its upper left, in axes coordinates."""
+    axes.text(x, y, f"({letter})", transform=axes.transAxes, ha="left", va="bottom", fontweight="bold")
 
 
 def save(figure, data, prefix):

@@ -44,3 +44,16 @@ def run(method, seed, prompts=40):
 
 def all_runs(seeds=5):
     return pd.concat([run(method, seed) for method in GAINS for seed in range(seeds)], ignore_index=True)
+
+
+def evaluation_images(seed):
+    """Invented images.csv frame and images.npy array of one evaluation: two prompts per subtask, two images each."""
+    rng = np.random.default_rng(seed)
+    rows = [
+        {"prompt_id": 2 * index + copy, "prompt": f"prompt {copy} of {subtask}", "subtask": subtask, "image": image}
+        for index, subtask in enumerate(SUBTASKS)
+        for copy in range(2)
+        for image in range(2)
+    ]
+    frame = pd.DataFrame(rows).assign(truth=draws(rng, 0.5, len(rows)), verdict=draws(rng, 0.5, len(rows)))
+    return frame, rng.integers(0, 256, (2 * len(SUBTASKS), 24, 24, 3), dtype=np.uint8)

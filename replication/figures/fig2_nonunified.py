@@ -10,9 +10,9 @@ from matplotlib.lines import Line2D
 
 from replication.results import GROUPS, mean_over_runs, paper_values, parse_arguments, pooled, read_metrics, runs
 from replication.scenes import STRATA, STRATUM_OF
-from replication.style import COLORS, PAPER_COLOR, PAPER_MODELS, WIDTH, label, panel, plt, save
+from replication.style import COLORS, PAPER_COLOR, PAPER_MODELS, WIDTH, label, panel, plt, save, two_lines
 
-AREA = 7.0  # square points per percentage point, the same in both grids
+AREA = 6.0  # square points per percentage point, the same in both grids
 PAPER_LABELS = {"single_obj": "single object", "two_obj": "two objects", "color_attri": "color attribution"}
 
 
@@ -47,8 +47,8 @@ def draw_grid(axes, cells, color):
     axes.scatter(x, y, s=AREA * cells["percent"], color=color, alpha=0.45, linewidth=0)
     for column, row, percent in zip(x, y, cells["percent"], strict=True):
         axes.text(column, row, f"{percent:.0f}", ha="center", va="center", fontsize=6.5)
-    names = [label(PAPER_LABELS.get(subtask, subtask)).replace(" ", "\n") for subtask in subtasks]
-    axes.set_xticks(range(len(subtasks)), names, fontsize=6.5, linespacing=0.95)
+    names = [two_lines(PAPER_LABELS.get(subtask, subtask)) for subtask in subtasks]
+    axes.set_xticks(range(len(subtasks)), names, fontsize=6)
     axes.set_yticks(range(len(models)), [PAPER_MODELS.get(model, label(model)) for model in models])
     axes.set(xlim=(-0.5, len(subtasks) - 0.5), ylim=(len(models) - 0.4, -0.6))
     axes.tick_params(length=0)
@@ -77,9 +77,9 @@ def draw_strata(axes, strata):
             color=color,
             markerfacecolor=filled,
         )
-    axes.set_xticks(range(len(GROUPS)), GROUPS)
+    axes.set_xticks(range(len(GROUPS)), GROUPS, fontsize=6.5)
     axes.set(ylabel="Nonunified score (%)", xlim=(-0.5, len(GROUPS) - 0.5))
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.3 * strata["percent"].max() + 1)  # room for the legend
     axes.grid(axis="y")
     marker = {"marker": "o", "color": color}
     handles = [
@@ -87,7 +87,7 @@ def draw_strata(axes, strata):
         Line2D([], [], **marker, markersize=4, markerfacecolor="white", label="all images"),
         Line2D([], [], **marker, markersize=2, linestyle="", alpha=0.4, label="one run"),
     ]
-    axes.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=1)
+    axes.legend(handles=handles, loc="upper left", borderaxespad=0)
 
 
 def draw(metrics):
@@ -96,7 +96,7 @@ def draw(metrics):
     bases = cells.loc[cells["panel"] == "a", "model"].nunique()
     figure = plt.figure(figsize=(WIDTH, 1.35 + 0.36 * (bases + len(PAPER_MODELS))))
     grid = figure.add_gridspec(
-        2, 2, width_ratios=[2.9, 1], height_ratios=[bases, len(PAPER_MODELS)], wspace=0.2, hspace=0.5
+        2, 2, width_ratios=[2.6, 1], height_ratios=[bases, len(PAPER_MODELS)], wspace=0.2, hspace=0.5
     )
     top, bottom, right = (figure.add_subplot(cell) for cell in (grid[0, 0], grid[1, 0], grid[:, 1]))
     draw_grid(top, cells[cells["panel"] == "a"], COLORS["pretrained"])

@@ -9,9 +9,9 @@ import pandas as pd
 
 from replication.results import paper_values, parse_arguments, pooled, read_metrics
 from replication.scenes import STRATA, STRATUM_OF, SUBTASKS
-from replication.style import COLORS, PAPER_COLOR, PAPER_MODELS, WIDTH, label, panel, plt, save
+from replication.style import PAPER_COLOR, PAPER_MODELS, WIDTH, label, panel, plt, save, two_lines
 
-SHADES = ("#4D4D4D", "#8C8C8C", "#BFBFBF")
+SHADES = ("#9A9A9A", "#BDBDBD", "#DDDDDD")
 PAPER_TASKS = {"single_obj": "single object", "texture": "texture", "physics": "physics"}
 
 
@@ -29,25 +29,25 @@ def weak_generation_data(metrics):
     return pd.concat([ours.assign(checked_by="oracle"), c.assign(panel="c")], ignore_index=True)[columns]
 
 
-def draw_bars(axes, rows, x, width, color):
-    """Bars with Wilson intervals; k/n stands at the foot of each bar, so that it never meets an interval."""
+def draw_bars(axes, rows, x, width, color, rotation=0):
+    """Bars with Wilson intervals; k/n stands upright or `rotation` degrees turned at the foot of each bar."""
     errors = np.abs(rows[["low", "high"]].to_numpy() - rows[["percent"]].to_numpy()).T
     axes.bar(x, rows["percent"], width, color=color, linewidth=0)
     axes.errorbar(x, rows["percent"], yerr=errors, fmt="none", ecolor="black", elinewidth=0.8)
     for position, k, n in zip(x, rows["k"], rows["n"], strict=True):
-        axes.text(position, -1.5, f"{k:.0f}/{n:.0f}", ha="center", va="top", fontsize=5.5)
+        axes.text(position, 2, f"{k:.0f}/{n:.0f}", ha="center", va="bottom", rotation=rotation, fontsize=6)
 
 
 def draw(metrics):
     """Figure and the frame of what it shows."""
     data = weak_generation_data(metrics)
     figure = plt.figure(figsize=(WIDTH, 4.1))
-    grid = figure.add_gridspec(2, 2, width_ratios=[1.25, 1], hspace=0.5, wspace=0.16)
+    grid = figure.add_gridspec(2, 2, width_ratios=[1.25, 1], hspace=0.5, wspace=0.22)
     top, left, right = (figure.add_subplot(cell) for cell in (grid[0, :], grid[1, 0], grid[1, 1]))
 
     rows = data[data["panel"] == "a"].set_index("group").loc[list(SUBTASKS)]
-    draw_bars(top, rows, range(len(rows)), 0.62, COLORS["pretrained"])
-    top.set_xticks(range(len(rows)), [label(subtask) for subtask in rows.index])
+    draw_bars(top, rows, range(len(rows)), 0.62, SHADES[1])
+    top.set_xticks(range(len(rows)), [two_lines(subtask) for subtask in rows.index])
 
     rows = data[data["panel"] == "b"]
     models = list(dict.fromkeys(rows["model"]))
@@ -55,7 +55,7 @@ def draw(metrics):
     for index, model in enumerate(models):
         bars = rows[rows["model"] == model].set_index("group").loc[list(STRATA)]
         x = np.arange(len(STRATA)) + (index - (len(models) - 1) / 2) * width
-        draw_bars(left, bars, x, 0.92 * width, SHADES[index % len(SHADES)])
+        draw_bars(left, bars, x, 0.92 * width, SHADES[index % len(SHADES)], rotation=90)
         left.bar(0, 0, color=SHADES[index % len(SHADES)], label=label(model))
     left.set_xticks(range(len(STRATA)), STRATA)
     left.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(models), handlelength=1, columnspacing=1)
@@ -73,21 +73,26 @@ def draw(metrics):
             facecolor="none",
             edgecolor=PAPER_COLOR if checked_by == "human" else "black",
             linewidth=0.8,
-            label=f"paper, checked by {'Qwen' if checked_by == 'qwen' else 'humans'}",
+            label=f"checked by {'Qwen' if checked_by == 'qwen' else 'people'}",
             clip_on=False,
         )
+    for group in range(len(PAPER_TASKS)):
+        for model, offset in offsets.items():
+            name = PAPER_MODELS[model]
+            right.text(group + offset, 2, name, ha="center", va="bottom", rotation=90, fontsize=5.5, color="#606060")
     right.set_xticks(range(len(PAPER_TASKS)), PAPER_TASKS.values())
     right.set_xlim(-0.5, len(PAPER_TASKS) - 0.5)
-    right.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, handletextpad=0.1, columnspacing=1)
+    right.legend(loc="lower center", bbox_to_anchor=(0.53, 1.0), ncols=2, handletextpad=0, columnspacing=0.6)
 
-    for axes, letter, x in ((top, "a", -0.075), (left, "b", -0.14), (right, "c", -0.12)):
+    for axes, letter, x in ((top, "a", -0.075), (left, "b", -0.14), (right, "c", -0.17)):
         axes.set(ylim=(0, 100), yticks=range(0, 101, 25))
         axes.axhline(50, color="black", linestyle=(0, (4, 3)), linewidth=0.7)
         axes.grid(axis="y")
-        axes.tick_params(axis="x", length=0, pad=3 if axes is right else 10)
+        axes.tick_params(axis="x", length=0, pad=3)
         panel(axes, letter, x)
     for axes in (top, left):
         axes.set_ylabel("weak generation (%)")
+    right.set_ylabel("the paper's values (%)")
     return figure, data
 
 
