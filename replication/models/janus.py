@@ -103,9 +103,7 @@ class JanusModel(UnifiedModel):
 
     def prompt_log_probs(self, images, prompts):
         tokenizer = self.processor.tokenizer
-        request_ids, request_mask = self._tokenize(
-            [self.caption.format(image=self._image_placeholder())] * len(prompts)
-        )
+        request_ids, request_mask = self._tokenize([f"{self._image_placeholder()} {self.caption}"] * len(prompts))
         captions = [
             torch.tensor([*ids, tokenizer.eos_token_id], device=self.model.device)
             for ids in tokenizer(list(prompts), add_special_tokens=False)["input_ids"]

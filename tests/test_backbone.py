@@ -1,0 +1,209 @@
+"""Properties that every backbone must have (architecture.md section 4), on the embedded model with random weights."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import chisquare
+from torch.nn.functional import log_softmax
+from transformers import GenerationConfig
+
+from replication.models.janus import JanusModel
+from replication.sampling import gumbel_noise, image_seed, sample_codes
+
+PROMPTS = ["a picture of a striped purple triangle", "an image of a triangle", "a red circle left of a blue square"]
+
+
+def prompts_and_seeds(number):
+    return [PROMPTS[i % 3] for i in range(number)], list(range(number))
+
+
+def random_images(number, size=24):
+    return np.random.default_rng(0).integers(256, size=(number, size, size, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("guidance_scale", [1.0, 2.5])
+def test_sampler_and_teacher_forcing_agree(model, guidance_scale):
+    prompts, seeds = prompts_and_seeds(9)
+    codes, log_probs = model.sample_images(prompts, seeds, guidance_scale, 0.9)
+    with torch.no_grad():
+        expected = model.image_log_probs(prompts, codes)
+    assert codes.shape == expected.shape == (9, 36)
+    assert expected.std() > 0.5  # the distributions are not flat, so agreement means something
+    torch.testing.assert_close(log_probs, expected.sum(dim=1), atol=1e-3, rtol=1e-5)
+    assert (log_probs - expected.sum(dim=1)).abs().max() / 36 < 1e-4  # per code
+
+
+def test_sampling_log_probs_are_of_the_guided_tempered_distribution(model):
+    prompts, seeds = [PROMPTS[0]] * 4, list(range(4))
+    input_ids, mask = model._generation_inputs(PROMPTS[:1])
+    tokenizer = model.processor.tokenizer
+    blank = torch.where(input_ids < 7, input_ids, tokenizer.pad_token_id)
+    samples = sample_codes(model.model, input_ids, blank, mask, [0] * 4, seeds, 2.0, 0.7)
+    with torch.no_grad():
+        logits = [generation_logits(model, ids, samples.codes) for ids in (input_ids, blank)]
+    mixed = (logits[1] + 2.0 * (logits[0] - logits[1])) / 0.7
+    expected = log_softmax(mixed, dim=-1).gather(2, samples.codes[..., None])[..., 0].sum(dim=1)
+    torch.testing.assert_close(samples.sampling_log_probs, expected, atol=1e-3, rtol=1e-4)
+    assert (samples.codes == model.sample_images(prompts, seeds, 2.0, 0.7)[0]).all()
+
+
+def generation_logits(model, input_ids, codes):
+    """Plain recomputation without cache, padding or position ids: logits (B, T, V) of every code."""
+    janus = model.model
+    embeddings = torch.cat(
+        [
+            janus.get_input_embeddings()(input_ids).expand(len(codes), -1, -1),
+            janus.prepare_embeddings_for_image_generation(codes),
+        ],
+        dim=1,
+    )
+    hidden_states = janus.model.language_model(inputs_embeds=embeddings).last_hidden_state
+    return janus.model.generation_head(hidden_states)[:, input_ids.shape[1] - 1 : -1]
+
+
+def test_image_of_a_seed_is_the_same_in_any_company(model):
+    prompts, seeds = prompts_and_seeds(24)
+    codes, log_probs = model.sample_images(prompts, seeds, 1.5, 1.0)
+    backwards, _ = model.sample_images(prompts[::-1], seeds[::-1], 1.5, 1.0)
+    assert (backwards.flip(0) == codes).all()
+    for i in (0, 7, 23):
+        alone, alone_log_prob = model.sample_images([prompts[i]], [seeds[i]], 1.5, 1.0)
+        assert (alone[0] == codes[i]).all()
+        torch.testing.assert_close(alone_log_prob[0], log_probs[i], atol=1e-3, rtol=1e-5)
+    assert len(codes.unique(dim=0)) == 24
+
+
+def test_low_temperature_equals_greedy_generate(model):
+    inputs = model.processor(text=PROMPTS, generation_mode="image", padding=True, return_tensors="pt")
+    assert (inputs["attention_mask"] == 0).any()  # left padding is exercised
+    tokenizer = model.processor.tokenizer
+    model.model.generation_config = GenerationConfig(
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        generation_kwargs={"boi_token_id": tokenizer.boi_token_id},
+    )
+    greedy = model.model.generate(**inputs, generation_mode="image", do_sample=False, guidance_scale=3)
+    ours, _ = model.sample_images(PROMPTS, [0, 1, 2], 3, 1e-6)
+    assert (ours == greedy).all()
+
+
+def test_unguided_sampling_leaves_the_unconditional_half_out(model):
+    batches = []
+    handle = model.model.model.generation_head.register_forward_hook(lambda m, i, output: batches.append(len(output)))
+    model.sample_images(PROMPTS, [0, 1, 2], 1.0, 1.0)
+    model.sample_images(PROMPTS, [0, 1, 2], 2.0, 1.0)
+    handle.remove()
+    assert batches == [3] * 36 + [6] * 36
+
+
+def test_gumbel_noise_samples_the_softmax():
+    logits = torch.tensor([2.0, 0.0, 1.0, -1.0])
+    noise = torch.cat([gumbel_noise([torch.Generator().manual_seed(seed)], 4) for seed in range(4000)])
+    counts = torch.bincount((logits + noise).argmax(dim=1), minlength=4)
+    assert chisquare(counts, 4000 * logits.double().softmax(dim=0)).pvalue > 1e-3
+
+
+def test_image_seeds_name_their_stream():
+    seeds = [image_seed(run, use, prompt, i) for run in (0, 1) for use in "ab" for prompt in (1, 11) for i in (1, 11)]
+    assert len(set(seeds)) == 16
+    assert image_seed(0, "evaluation", 3, 1) == 1909469218  # results depend on it: do not change
+
+
+def test_temperature_must_be_positive(model):
+    with pytest.raises(ValueError, match="must be positive"):
+        model.sample_images(PROMPTS, [0, 1, 2], 1.0, 0.0)
+
+
+def test_decoded_images_are_the_processors_own(model):
+    codes = torch.randint(512, (3, 36), generator=torch.Generator().manual_seed(0))
+    images = model.decode_images(codes)
+    assert images.shape == (3, 24, 24, 3) and images.dtype == np.uint8
+    decoded = model.model.decode_image_tokens(codes).detach()
+    channels_first = list(decoded.permute(0, 3, 1, 2))
+    expected = np.stack(model.processor.postprocess(channels_first)["pixel_values"]).transpose(0, 2, 3, 1)
+    assert np.abs(images.astype(int) - expected.astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize("size", [24, 30])
+def test_pixel_values_are_the_processors_own(model, size):
+    images = random_images(5, size)
+    expected = model.processor.image_processor(list(images), return_tensors="pt")["pixel_values"]
+    torch.testing.assert_close(model.pixel_values(images), expected, atol=1e-6, rtol=0)
+
+
+def test_alignment_logits_are_answer_log_ratios(model):
+    images = random_images(2)
+    ids = model.processor.tokenizer.convert_tokens_to_ids
+    for image, prompt, logit in zip(images, PROMPTS, model.alignment_logits(images, PROMPTS[:2]), strict=False):
+        text = f"<image> does this image describe {prompt} ?"
+        inputs = model.processor(text=[text], images=[image], return_tensors="pt")
+        log_probs = log_softmax(model.model(**inputs).logits[0, -1], dim=-1)
+        torch.testing.assert_close(logit, log_probs[ids("yes")] - log_probs[ids("no")], atol=1e-4, rtol=1e-4)
+
+
+def test_prompt_log_probs_are_of_the_caption(model):
+    images, prompt = random_images(1), PROMPTS[2]
+    inputs = model.processor(
+        text=[f"<image> describe this image : {prompt}<eos>"], images=list(images), return_tensors="pt"
+    )
+    log_probs = log_softmax(model.model(**inputs).logits[0, :-1], dim=-1)
+    length = len(prompt.split()) + 1
+    expected = log_probs.gather(1, inputs["input_ids"][0, 1:, None])[-length:].sum()
+    torch.testing.assert_close(model.prompt_log_probs(images, [prompt])[0], expected, atol=1e-3, rtol=1e-5)
+
+
+def test_batching_and_padding_change_nothing(model):
+    images = random_images(3)
+    codes = torch.randint(512, (3, 36), generator=torch.Generator().manual_seed(1))
+    for together, alone in [
+        (model.alignment_logits(images, PROMPTS), lambda i: model.alignment_logits(images[i : i + 1], [PROMPTS[i]])),
+        (model.image_log_probs(PROMPTS, codes), lambda i: model.image_log_probs([PROMPTS[i]], codes[i : i + 1])),
+        (model.prompt_log_probs(images, PROMPTS), lambda i: model.prompt_log_probs(images[i : i + 1], [PROMPTS[i]])),
+    ]:
+        torch.testing.assert_close(together, torch.cat([alone(i) for i in range(3)]), atol=1e-3, rtol=1e-4)
+
+
+def test_log_probs_are_differentiable(model):
+    images = random_images(3)
+    weight = model.model.model.language_model.layers[0].self_attn.q_proj.weight
+    codes = torch.zeros(3, 36, dtype=torch.long)
+    for values in (
+        model.alignment_logits(images, PROMPTS),
+        model.image_log_probs(PROMPTS, codes),
+        model.prompt_log_probs(images, PROMPTS),
+    ):
+        (gradient,) = torch.autograd.grad(values.sum(), weight)
+        assert gradient.abs().max() > 0
+
+
+def test_saved_model_is_the_same_model(model, tmp_path):
+    model.save(tmp_path)
+    again = JanusModel.load(tmp_path, {"question": model.question, "accept": "yes", "reject": "no"})
+    assert (
+        model.sample_images(PROMPTS, [0, 1, 2], 1.0, 1.0)[0] == again.sample_images(PROMPTS, [0, 1, 2], 1.0, 1.0)[0]
+    ).all()
+    images = random_images(3)
+    assert torch.equal(model.alignment_logits(images, PROMPTS), again.alignment_logits(images, PROMPTS))
+
+
+def test_damaged_checkpoints_are_one_sentence(checkpoint, tmp_path):
+    config = {"question": "is it {prompt} ?", "accept": "yes", "reject": "no"}
+    with pytest.raises(SystemExit, match="is not a readable Janus checkpoint"):
+        JanusModel.load(tmp_path / "nowhere", config)
+    damaged = shutil.copytree(checkpoint, tmp_path / "truncated")
+    weights = (damaged / "model.safetensors").read_bytes()
+    (damaged / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    with pytest.raises(SystemExit, match="is not a readable Janus checkpoint") as stop:
+        JanusModel.load(damaged, config)
+    assert "\n" not in str(stop.value)
+
+
+def test_answers_must_be_single_tokens(checkpoint):
+    for accept in ("perhaps", "yes no"):
+        with pytest.raises(ValueError, match="one token"):
+            JanusModel.load(checkpoint, {"question": "is it {prompt} ?", "accept": accept, "reject": "no"})
+    with pytest.raises(ValueError, match="must contain {prompt}"):
+        JanusModel.load(checkpoint, {"question": "is it so ?", "accept": "yes", "reject": "no"})
