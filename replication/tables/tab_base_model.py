@@ -33,22 +33,14 @@ SIGNIFICANCE = 0.05
 
 
 def read_quality(files):
-    """Frame base, metric, subtask, value, n, with the means of strata added where a file has only their subtasks."""
+    """Frame base, metric, subtask, value, n of all base models."""
     frames = []
     for file in files:
         base = re.search(r"base=(\d+)", str(file))
         if base is None:
             raise SystemExit(f"{file} lies in no folder named base=<number>, so its base model is unknown.")
-        frames.append(with_strata(pd.read_csv(file)).assign(base=int(base[1])))
+        frames.append(pd.read_csv(file).assign(base=int(base[1])))
     return pd.concat(frames, ignore_index=True)
-
-
-def with_strata(quality):
-    """Plain means over each stratum's subtasks, as everywhere in this package, for metrics that lack them."""
-    subtasks = quality[quality["subtask"].isin(STRATUM_OF)].assign(stratum=lambda rows: rows["subtask"].map(STRATUM_OF))
-    means = subtasks.groupby(["metric", "stratum"]).agg(value=("value", "mean"), n=("n", "sum")).reset_index()
-    both = pd.concat([quality, means.rename(columns={"stratum": "subtask"})], ignore_index=True)
-    return both.drop_duplicates(["metric", "subtask"])
 
 
 def strata_p_value(quality):
@@ -79,11 +71,11 @@ def layout(data):
         key = (LABELS[row.metric], label(row.subtask))
         factor, digits = (1, 3) if row.metric == "strata_differ" else (100, 1)
         mark = "" if pd.isna(row.passes) else " pass" if row.passes else " FAIL"
-        columns.setdefault(f"base {row.base}", {})[key] = f"{factor * row.value:.{digits}f}{mark}"
+        value = "<0.001" if digits == 3 and row.value < 0.001 else f"{factor * row.value:.{digits}f}"
+        columns.setdefault(f"base {row.base}", {})[key] = value + mark
         columns["criterion"][key] = criterion(row.low, row.high, factor)
     keys = [(LABELS[metric], label(group)) for metric, group in [*SHOWN, ("strata_differ", "")]]
-    present = [key for key in keys if key in columns["criterion"]]
-    return pd.DataFrame(columns).reindex(pd.MultiIndex.from_tuples(present)).fillna("–")
+    return pd.DataFrame(columns).loc[keys]
 
 
 def criterion(low, high, factor):

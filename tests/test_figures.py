@@ -1,0 +1,220 @@
+"""Figures and tables: what is drawn is what was measured, and the same input gives the same bytes."""
+
+import importlib
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import binomtest, spearmanr
+from synthetic_runs import all_runs, evaluation_images
+
+from replication.figures import fig2_nonunified, fig3_weak_generation, fig4_gains, fig5_win_rate, samples
+from replication.results import paper_cell, read_metrics
+from replication.scenes import STRATA, SUBTASKS
+from replication.style import save
+from replication.tables import tab1_main, tab_base_model
+from replication.tables.writing import save_table
+
+FIGURES = ["fig2_nonunified", "fig3_weak_generation", "fig4_gains", "fig5_win_rate"]
+
+
+@pytest.fixture(scope="module")
+def metrics():
+    return all_runs()
+
+
+def draw(name, metrics):
+    if name == "samples":
+        return samples.draw([evaluation_images(seed) for seed in range(3)])
+    return importlib.import_module(f"replication.figures.{name}").draw(metrics)
+
+
+@pytest.mark.parametrize("name", [*FIGURES, "samples"])
+def test_two_draws_are_identical_bytes(name, metrics, tmp_path):
+    for copy in ("first", "second"):
+        save(*draw(name, metrics), tmp_path / copy)
+    for suffix in (".pdf", ".png", ".csv"):
+        first, second = ((tmp_path / f"{copy}{suffix}").read_bytes() for copy in ("first", "second"))
+        assert first == second and len(first) > 500
+    assert b"/Type3" not in (tmp_path / "first.pdf").read_bytes()
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figures_draw_from_a_single_run(name, metrics, tmp_path):
+    """The smoke preset has one seed, one base and few images, so that some shares are undefined."""
+    single = metrics[metrics["seed"] == 0].copy()
+    empty = single["metric"].isin(["weak_generation_n", "understanding_win_rate"]) & (single["subtask"] == "shape")
+    single.loc[empty, "value"] = np.where(single.loc[empty, "metric"] == "understanding_win_rate", 0.5, np.nan)
+    single.loc[empty, "n"] = 0
+    save(*draw(name, single), tmp_path / name)
+    assert (tmp_path / f"{name}.pdf").stat().st_size > 5000
+
+
+def value(metrics, method, metric, subtask):
+    rows = metrics[(metrics["method"] == method) & (metrics["metric"] == metric) & (metrics["subtask"] == subtask)]
+    return rows.set_index("seed")
+
+
+def test_fig2_shows_measured_and_published_scores(metrics):
+    _, data = fig2_nonunified.draw(metrics)
+    shown = data.set_index(["panel", "model", "subtask"])["percent"]
+    rows = value(metrics, "pretrained", "nonunified", "texture")
+    rows = rows[rows["model"] == "embedded_janus-1"]
+    assert len(rows) == 2
+    assert shown["a", "embedded_janus-1", "texture"] == pytest.approx(
+        100 * np.average(rows["value"], weights=rows["n"])
+    )
+    assert shown["b", "vila_u", "physics"] == 58.47
+    strata = data[(data["panel"] == "c") & (data["metric"] == "nonunified_n") & (data["stratum"] == "hard")]
+    assert len(strata) == 6  # a mean and five runs
+    mean = strata[strata["seed"].isna()].iloc[0]
+    assert mean["low"] < mean["percent"] < mean["high"]
+
+
+def test_fig3_counts_and_intervals(metrics):
+    _, data = fig3_weak_generation.draw(metrics)
+    counting = value(metrics, "pretrained", "weak_generation_n", "counting")
+    k = int((counting["value"] * counting["n"]).round().sum())
+    row = data[(data["panel"] == "a") & (data["group"] == "counting")].iloc[0]
+    assert (row["k"], row["n"]) == (k, counting["n"].sum())
+    interval = binomtest(k, int(counting["n"].sum())).proportion_ci(method="wilson")
+    assert (row["low"], row["high"]) == pytest.approx((100 * interval.low, 100 * interval.high))
+    assert data.loc[data["panel"] == "b", "n"].sum() == data.loc[data["panel"] == "a", "n"].sum()
+
+
+def test_fig4_gains_are_paired_differences_and_follow_the_data(metrics):
+    _, data = fig4_gains.draw(metrics)
+    before, after = (value(metrics, method, "nonunified", "overall")["value"] for method in ("pretrained", "sft"))
+    row = data[(data["part"] == "bars") & (data["quantity"] == "unification") & (data["method"] == "sft")]
+    row = row.set_index("subtask").loc["overall"]
+    assert row["gain"] == pytest.approx(100 * (before - after).mean())
+    assert row["gain_low"] < row["gain"] < row["gain_high"]
+
+    scatter = data[(data["part"] == "scatter") & (data["method"] == "dpo")]
+    assert len(scatter) == 3 * len(SUBTASKS)
+    rho = data[(data["part"] == "correlation") & (data["method"] == "dpo")]["rho"].item()
+    assert rho == pytest.approx(spearmanr(scatter["initial_nonunified"], scatter["gain"]).statistic)
+
+    worse = metrics.copy()
+    worse.loc[(worse["method"] == "sft") & (worse["metric"] == "generation"), "value"] = 0.0
+    altered = fig4_gains.gains_data(worse)
+    assert (altered.loc[(altered["quantity"] == "generation") & (altered["method"] == "sft"), "gain"] < 0).all()
+
+
+def test_fig5_pools_counts_and_pairs_changes(metrics):
+    _, data = fig5_win_rate.draw(metrics)
+    wins = data[(data["panel"] == "a") & (data["method"] == "sft")].set_index("subtask")
+    assert wins.loc["overall", "k"] == wins.loc[list(SUBTASKS), "k"].sum()
+    counts = {
+        name: value(metrics, "sft", f"triple_{name}", "complex")["value"].sum() for name in ("010", "101", "001", "110")
+    }
+    assert wins.loc["complex", "k"] == counts["010"] + counts["101"]
+    assert wins.loc["complex", "n"] == sum(counts.values())
+
+    change = fig5_win_rate.false_positive_change(metrics, "sft")["complex"]
+    triples = {
+        name: value(metrics, "sft", f"triple_{name}", "complex")["value"] for name in ("000", "001", "010", "011")
+    }
+    negatives = sum(triples.values())
+    rate_before, rate_after = (
+        (triples["010"] + triples["011"]) / negatives,
+        (triples["001"] + triples["011"]) / negatives,
+    )
+    assert change.to_numpy() == pytest.approx((rate_after - rate_before).to_numpy())
+
+    no_change = metrics[metrics["metric"] == "understanding_win_rate"].assign(value=0.5, n=0)
+    flat = fig5_win_rate.win_rate_data(no_change)
+    assert (flat["percent"] == 50).all() and flat[["low", "high"]].isna().all(axis=None)
+
+
+def test_samples_are_the_first_prompt_of_each_subtask():
+    images, pixels = evaluation_images(0)
+    rows = samples.first_prompts(images, pixels)
+    assert rows["prompt_id"].tolist() == list(range(0, 2 * len(SUBTASKS), 2))
+    assert rows["row"].tolist() == list(range(0, 2 * len(SUBTASKS), 2)) and (rows["image"] == 0).all()
+    with pytest.raises(SystemExit, match="17 images, images.csv 18"):
+        samples.first_prompts(images, pixels[1:])
+
+
+def test_same_run_twice_is_refused(metrics, tmp_path):
+    metrics[(metrics["seed"] == 0) & (metrics["method"] == "sft")].to_csv(tmp_path / "metrics.csv", index=False)
+    with pytest.raises(SystemExit, match="given twice"):
+        read_metrics([tmp_path / "metrics.csv"] * 2)
+
+
+def test_table1_sets_ours_beside_the_papers(metrics, tmp_path):
+    data = tab1_main.table_data(metrics)
+    cells = data.set_index(["metric", "subtask", "method"])
+    ours = value(metrics, "dpo", "generation", "texture")["value"]
+    assert cells.loc[("generation", "texture", "dpo"), "percent"] == pytest.approx(100 * ours.mean())
+    assert cells.loc[("generation", "texture", "dpo"), "paper"] == 40.98
+    assert cells.loc[("understanding_win_rate", "overall", "sft"), "paper"] == 58.39
+    assert np.isnan(cells.loc[("generation", "texture", "sft_accept_all"), "paper"])
+    save_table(tab1_main.layout(data), data, tmp_path / "tab1_main")
+    latex, text = ((tmp_path / f"tab1_main{suffix}").read_text() for suffix in (".tex", ".md"))
+    assert latex.count("\\toprule") == latex.count("\\midrule") == latex.count("\\bottomrule") == 1
+    for written in (latex, text):
+        assert f"{100 * ours.mean():.1f} [" in written and "41.0" in written
+    assert "_" not in latex and "%" not in latex
+
+
+def test_paper_cells_that_do_not_exist_are_nan():
+    assert np.isnan(paper_cell("janus_pro_7b", "sft", "overall", "balanced_accuracy"))
+    assert np.isnan(paper_cell("janus_pro_7b", "sft", "easy", "generation"))
+    assert paper_cell("show_o", "sft", "shape", "understanding_win_rate") == 100
+
+
+def quality_file(folder, generation, understanding=0.9):
+    folder.mkdir(parents=True)
+    rows = [("generation", subtask, share, 100) for subtask, share in zip(SUBTASKS, generation, strict=True)]
+    rows += [("generation", name, np.mean(generation[3 * i : 3 * i + 3]), 300) for i, name in enumerate(STRATA)]
+    rows += [("generation", "overall", np.mean(generation), 900), ("own_verdict_yes_share", "overall", 1.0, 900)]
+    for metric, share in (("understanding_balanced_accuracy", understanding), ("reconstruction", 0.98)):
+        rows += [(metric, name, share, 300) for name in (*STRATA, "overall")]
+    pd.DataFrame(rows, columns=["metric", "subtask", "value", "n"]).to_csv(folder / "quality.csv", index=False)
+    return folder / "quality.csv"
+
+
+def test_base_model_table_passes_and_fails(tmp_path):
+    good = quality_file(tmp_path / "base=0", [0.6] * 3 + [0.5] * 3 + [0.3] * 3)
+    flat = quality_file(tmp_path / "base=1", [0.5] * 9, understanding=0.849)
+    data = tab_base_model.table_data(tab_base_model.read_quality([good, flat]))
+    passes = data.set_index(["base", "metric", "subtask"])["passes"]
+    assert passes[0, "understanding_balanced_accuracy", "overall"] and passes[0, "generation", "overall"]
+    assert not passes[1, "understanding_balanced_accuracy", "overall"]
+    assert not passes[0, "own_verdict_yes_share", "overall"]  # all yes
+    assert passes[0, "strata_differ", ""] and not passes[1, "strata_differ", ""]
+    table = tab_base_model.layout(data)
+    right = table.loc["Generation, own images right (%)"]["base 0"]
+    assert right.to_dict() == {"easy": "60.0", "medium": "50.0", "hard": "30.0", "overall": "46.7 pass"}
+    assert "FAIL" in table["base 1"].to_string() and "at least 85" in table["criterion"].tolist()
+    with pytest.raises(SystemExit, match="base=<number>"):
+        tab_base_model.read_quality(["quality.csv"])
+
+
+def test_command_lines_write_their_files_without_torch(metrics, tmp_path):
+    metrics.to_csv(tmp_path / "metrics.csv", index=False)
+    quality = quality_file(tmp_path / "base=0", [0.5] * 9)
+    evaluations = []
+    for seed in range(3):
+        images, pixels = evaluation_images(seed)
+        images.to_csv(tmp_path / f"images{seed}.csv", index=False)
+        np.save(tmp_path / f"images{seed}.npy", pixels)
+        evaluations += [str(tmp_path / f"images{seed}.csv"), str(tmp_path / f"images{seed}.npy")]
+    jobs = {f"figures.{name}": [str(tmp_path / "metrics.csv")] for name in FIGURES}
+    jobs |= {"figures.samples": evaluations, "tables.tab1_main": [str(tmp_path / "metrics.csv")]}
+    jobs["tables.tab_base_model"] = [str(quality)]
+    code = (
+        "import runpy, sys\n"
+        f"for name, inputs in {jobs}.items():\n"
+        f"    sys.argv = [name, '--inputs', *inputs, '--output', {str(tmp_path / 'out')!r} + '/' + name.split('.')[1]]\n"
+        "    runpy.run_module('replication.' + name, run_name='__main__')\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    expected = {f"{name}.{suffix}" for name in [*FIGURES, "samples"] for suffix in ("pdf", "png", "csv")}
+    expected |= {f"{name}.{suffix}" for name in ("tab1_main", "tab_base_model") for suffix in ("tex", "md", "csv")}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == expected

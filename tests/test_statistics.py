@@ -1,0 +1,110 @@
+"""Intervals against scipy, hand-worked cases and simulated coverage."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from replication.statistics import (
+    bootstrap_ci,
+    cluster_bootstrap_ci,
+    correlation_ci,
+    iqm,
+    paired_bootstrap_ci,
+    wilson_interval,
+)
+
+
+@given(st.integers(1, 3000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_is_scipys(counts):
+    successes, trials = counts
+    expected = stats.binomtest(successes, trials).proportion_ci(method="wilson")
+    assert wilson_interval(successes, trials) == pytest.approx([expected.low, expected.high], abs=1e-9)
+
+
+def test_wilson_of_nothing_is_undefined():
+    assert np.isnan(wilson_interval(0, 0)).all()
+
+
+def test_iqm_trims_a_quarter_on_each_side():
+    assert iqm([0, 1, 2, 3, 4, 5, 6, 100]) == np.mean([2, 3, 4, 5])
+    assert iqm([1, 2, 9]) == 4  # trimming starts at four values
+
+
+def test_stratified_bootstrap_is_repeatable_and_keeps_tasks_apart():
+    scores = np.random.default_rng(1).normal([0, 100], 1, size=(6, 2))
+    low, high = bootstrap_ci(scores, statistic=np.mean)
+    assert (low, high) == tuple(bootstrap_ci(scores, statistic=np.mean))
+    assert low < scores.mean() < high
+    assert high - low < 2  # resampling across tasks would mix 0 and 100
+    assert tuple(bootstrap_ci(scores, statistic=np.mean, seed=1)) != (low, high)
+
+
+@given(st.lists(st.floats(-10, 10), min_size=1, max_size=8))
+def test_one_cluster_per_value_is_the_ordinary_bootstrap(values):
+    values = np.array(values)
+    rows = np.random.default_rng(5).integers(len(values), size=(10_000, len(values)))
+    expected = np.quantile(values[rows].mean(axis=1), [0.025, 0.975])
+    ours = cluster_bootstrap_ci(values, np.arange(len(values)))
+    assert ours == pytest.approx(expected, abs=0.05 * np.ptp(values) + 1e-9)
+
+
+def test_shared_bases_widen_the_interval():
+    """Runs of one base model repeat each other: ignoring that would claim three times the data."""
+    values, bases = np.array([0.2, 0.2, 0.2, 0.5, 0.5, 0.5, 0.8, 0.8, 0.8]), np.repeat([0, 1, 2], 3)
+    clustered, naive = cluster_bootstrap_ci(values, bases), cluster_bootstrap_ci(values, np.arange(9))
+    assert np.ptp(clustered) > 1.4 * np.ptp(naive)
+    assert clustered == pytest.approx([0.2, 0.8])
+
+
+def test_unequal_clusters_are_weighted_by_their_runs():
+    low, high = cluster_bootstrap_ci([0.0, 0.0, 0.0, 1.0], [0, 0, 0, 1])
+    assert (low, high) == (0, 1)
+    assert cluster_bootstrap_ci([3.0, 3.0, 3.0], [0, 1, 1]) == pytest.approx([3, 3])
+
+
+def test_pairing_removes_what_runs_share():
+    rng = np.random.default_rng(0)
+    before = rng.normal(0, 10, 30)
+    after = before + rng.normal(1, 0.5, 30)
+    low, high = paired_bootstrap_ci(before, after, np.arange(30))
+    assert 0.5 < low < 1 < high < 1.5
+    assert paired_bootstrap_ci(before, after[::-1], np.arange(30))[0] < 0
+
+
+def test_interval_of_thirty_runs_covers_at_its_rate():
+    rng = np.random.default_rng(2)
+    intervals = [cluster_bootstrap_ci(rng.normal(size=30), np.arange(30), repetitions=500) for _ in range(300)]
+    covered = np.mean([low <= 0 <= high for low, high in intervals])
+    assert stats.binomtest(round(300 * covered), 300, 0.93).pvalue > 0.001  # a percentile bootstrap is slightly narrow
+
+
+@pytest.mark.parametrize("method", ["spearman", "pearson"])
+def test_correlation_is_scipys_and_its_interval_contains_it(method):
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=25)
+    y = x + rng.normal(size=25)
+    estimate, low, high = correlation_ci(x, y, method)
+    assert estimate == {"spearman": stats.spearmanr, "pearson": stats.pearsonr}[method](x, y).statistic
+    assert 0 < low < estimate < high < 1
+    flipped = correlation_ci(x, -y, method)
+    assert flipped == pytest.approx((-estimate, -high, -low))
+
+
+def test_spearman_interval_ignores_monotone_change():
+    x, y = np.arange(12.0), np.array([2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11.0])
+    assert correlation_ci(x, y) == pytest.approx(correlation_ci(np.exp(x), y))
+
+
+def test_correlation_of_the_papers_own_points():
+    """Gain in generation against initial Nonunified over the paper's 12 points (two models x six subtasks)."""
+    from replication.results import paper_values
+
+    table = paper_values("results")
+    table = table[(table["benchmark"] == "t2i_compbench") & (table["subtask"] != "overall")]
+    cells = table.pivot_table(index=["model", "subtask"], columns=["method", "metric"], values="percent")
+    gain = cells["sft"]["generation"] - cells["pretrained"]["generation"]
+    estimate, low, high = correlation_ci(cells["pretrained"]["nonunified"], gain)
+    assert estimate == pytest.approx(0.64, abs=0.005)
+    assert low < 0.53 < high  # what the paper prints
