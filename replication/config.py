@@ -25,8 +25,11 @@ def load_paper(preset, overrides=()):
     """Seeds, number of base models, figures and tables of a preset, as a dict of plain values."""
     config = _compose("paper", overrides, preset=preset)
     paper = {key: _plain(config, key) for key in ("seeds", "bases", "figures", "tables")}
+    if not isinstance(paper["seeds"], list):
+        raise SystemExit(f"seeds: {paper['seeds']!r} is not a list; write seeds=[0,1,2].")
     for seed in paper["seeds"]:
         _check_integer(seed, "seeds")
+    _check_integer(paper["bases"], "bases")
     return paper
 
 
@@ -101,19 +104,17 @@ def _has(config, key):
 def _plain(config, key):
     try:
         value = config[key]
-        return (
-            OmegaConf.to_container(value, resolve=True, throw_on_missing=True) if OmegaConf.is_config(value) else value
-        )
+        if OmegaConf.is_config(value):
+            return OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
+        return value
     except MissingMandatoryValue as error:
-        raise SystemExit(
-            f"The configuration has no value for {error.full_key!r}: it is ??? and must be set."
-        ) from error
+        text = f"The configuration has no value for {error.full_key!r}: it is ??? and must be set."
+        raise SystemExit(text) from error
     except OmegaConfBaseException as error:
-        raise SystemExit(
-            f"The configuration value {error.full_key!r} cannot be resolved: {str(error).splitlines()[0]}."
-        ) from error
+        text = f"The configuration value {error.full_key!r} cannot be resolved: {str(error).splitlines()[0]}."
+        raise SystemExit(text) from error
 
 
 def _check_integer(value, key):
     if not isinstance(value, int) or isinstance(value, bool):
-        raise SystemExit(f"{key}: the seed {value!r} is not an integer; write a whole number such as 0.")
+        raise SystemExit(f"{key}: {value!r} is not an integer; write a whole number such as 1.")

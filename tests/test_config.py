@@ -135,8 +135,14 @@ def test_a_seed_must_be_an_integer(edited_configs, seed):
         load_paper("tiny")
 
 
+@pytest.mark.parametrize("seeds", ["3", "x", "[0,1.5]"])
+def test_seeds_must_be_a_list_of_integers(seeds):
+    with pytest.raises(SystemExit, match="^seeds: "):
+        load_paper("tiny", (f"seeds={seeds}",))
+
+
 def test_the_seed_of_the_prompts_must_be_an_integer():
-    with pytest.raises(SystemExit, match=r"^prompts\.seed: the seed 'x' is not an integer"):
+    with pytest.raises(SystemExit, match=r"^prompts\.seed: 'x' is not an integer"):
         load_stage("prompts", "tiny", overrides=("prompts.seed=x",))
 
 

@@ -155,7 +155,7 @@ def test_bases_from_scratch_need_no_shipped_model(checkout):
         ("preset=huge", "There is no preset 'huge'; choose one of: "),
         ("base=released", "There is no base_model 'released'; choose one of: scratch, shipped."),
         ("presets=tiny", "--config knows preset, base and overrides, but not presets."),
-        ('overrides=["seeds=[0,x]"]', "seeds: the seed 'x' is not an integer; write a whole number such as 0."),
+        ('overrides=["seeds=[0,x]"]', "seeds: 'x' is not an integer; write a whole number such as 1."),
         ('overrides=["post_training.betta=1"]', "The override 'post_training.betta=1' has no place: "),
     ],
 )
