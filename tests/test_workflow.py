@@ -77,7 +77,8 @@ def smoke(tmp_path_factory):
     """A copy of the repository in which the smoke preset has run from end to end."""
     folder = copy_repository(tmp_path_factory.mktemp("smoke"))
     done = run(folder, "snakemake", "--cores", "2", *SMOKE)
-    assert done.returncode == 0, done.stdout[-5000:]
+    if done.returncode:
+        pytest.fail(f"The smoke preset failed:\n{done.stdout[-3000:]}", pytrace=False)
     return folder
 
 
