@@ -36,7 +36,7 @@ def writer(processor):
 
 def test_packed_questions_do_not_see_one_another(model, writer):
     """The loss of the packed batch equals that of one plain forward pass per caption or question."""
-    batch = writer.batch(2, np.random.default_rng(0))
+    batch = writer.batch(2, 0.5, np.random.default_rng(0))
     caption_loss, answer_loss = understanding_loss(model, batch, writer.yes, writer.no)
     caption_losses, answer_losses = [], []
     prefix = len(writer.prefix)
@@ -62,7 +62,7 @@ def test_answers_are_true_and_balanced(writer):
     """Each labelled answer agrees with the scene that the oracle reads from the picture."""
     answers = []
     for seed in range(4):
-        batch = writer.batch(16, np.random.default_rng(seed))
+        batch = writer.batch(16, 0.9, np.random.default_rng(seed))
         pictures = ((batch.pixel_values.permute(0, 2, 3, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
         for row, scene in enumerate(read_scenes(pictures)):
             text = writer.tokenizer.decode(batch.input_ids[row][batch.input_ids[row] != writer.pad])
@@ -135,6 +135,7 @@ def test_an_interrupted_pre_training_ends_like_an_unbroken_one(tmp_path, process
         "text_to_image_examples": 20,
         "caption_noise": 0.5,
         "condition_dropout": 0.1,
+        "near_misses_from_step": 4,
         "question": QUESTION,
         "caption": CAPTION,
         "steps": 6,

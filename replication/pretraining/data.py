@@ -69,7 +69,8 @@ class Understanding(NamedTuple):
 class QuestionWriter:
     """Writes understanding batches: per picture one caption and three yes/no questions, half of them true.
 
-    The first statement is true, the second a near miss, the third true, a near miss or a random statement.
+    The first statement is true, the second (most likely) false, the third either. False ones are near misses or other
+    statements of the same subtask.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, image_tokens: int, question: str, caption: str):
@@ -81,35 +82,40 @@ class QuestionWriter:
     def _ids(self, text: str) -> list[int]:
         return self.tokenizer.convert_tokens_to_ids(text.split())
 
-    def _segments(self, meaning: Meaning, scene: Scene, rng: np.random.Generator) -> list[tuple[list[int], list[int]]]:
+    def _segments(
+        self, subtask: str, meaning: Meaning, scene: Scene, near_miss_share: float, rng: np.random.Generator
+    ) -> list[tuple[list[int], list[int]]]:
         """One picture's segments as (ids, labels): labels are what each position must predict next."""
         prompt = sample_prompt(meaning, rng)
         lead, told = self._ids(self.caption), self._ids(prompt)
         answer = [*told, self.eos]
         segments = [(lead + told, [IGNORED] * (len(lead) - 1) + answer)]
-        match rng.choice(3, p=(0.5, 0.35, 0.15)):
-            case 0:
-                third = meaning
-            case 1:
-                third = _training_near_miss(meaning, rng)
-            case 2:
-                third = sample_split_meaning(_random_subtask(rng), held_out=False, rng=rng)
-        for asked in (meaning, _training_near_miss(meaning, rng), third):
+        third = meaning if rng.random() < 0.5 else self._false_claim(subtask, meaning, near_miss_share, rng)
+        for asked in (meaning, self._false_claim(subtask, meaning, near_miss_share, rng), third):
             ids = self._ids(self.question.format(prompt=sample_prompt(asked, rng)))
             verdict = self.yes if holds(asked, scene) else self.no
             segments.append((ids, [IGNORED] * (len(ids) - 1) + [verdict]))
         return segments
 
-    def batch(self, size: int, rng: np.random.Generator) -> Understanding:
-        """A fresh batch of `size` pictures of training scenes, half of them with one or two further objects."""
+    def _false_claim(self, subtask: str, meaning: Meaning, near_miss_share: float, rng: np.random.Generator) -> Meaning:
+        if rng.random() < near_miss_share:
+            return _training_near_miss(meaning, rng)
+        return sample_split_meaning(subtask, held_out=False, rng=rng)
+
+    def batch(self, size: int, near_miss_share: float, rng: np.random.Generator) -> Understanding:
+        """A fresh batch of `size` pictures of training scenes, half of them with one or two further objects.
+
+        near_miss_share: how many of the false statements are near misses, 0 to 1.
+        """
         scenes, rows = [], []
         for _ in range(size):
-            meaning = sample_split_meaning(_random_subtask(rng), held_out=False, rng=rng)
+            subtask = _random_subtask(rng)
+            meaning = sample_split_meaning(subtask, held_out=False, rng=rng)
             scene = sample_scene(meaning, rng)
             if meaning.count is None:
                 scene = add_distractors(scene, max(0, int(rng.integers(-1, 3))), rng)
             scenes.append(scene)
-            rows.append(self._segments(meaning, scene, rng))
+            rows.append(self._segments(subtask, meaning, scene, near_miss_share, rng))
         start = len(self.prefix)
         length = start + max(sum(len(ids) for ids, _ in segments) for segments in rows)
         input_ids = torch.full((size, length), self.pad)

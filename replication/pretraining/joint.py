@@ -63,6 +63,7 @@ def train_jointly(
     text_to_image_examples: int,
     caption_noise: float,
     condition_dropout: float,
+    near_misses_from_step: int,
     question: str,
     caption: str,
     progress_folder: Path,
@@ -70,6 +71,7 @@ def train_jointly(
 ) -> None:
     """Train everything but the VQ tokenizer in place; resumes from `progress_folder` after a stop.
 
+    False statements go from random ones to (nine tenths) near misses over the first `near_misses_from_step` steps.
     The learning rate warms up, stays, and falls linearly in the last fifth. Each step's batch is a function of
     (seed, step), so that an interrupted run goes on as if it had not been.
 
@@ -97,7 +99,7 @@ def train_jointly(
         input_ids = torch.where(
             dropped[:, None] & (inputs["input_ids"] != bos) & (inputs["input_ids"] != boi), pad, inputs["input_ids"]
         )
-        batch = writer.batch(understanding_batch_size, rng)
+        batch = writer.batch(understanding_batch_size, min(0.9, step / near_misses_from_step), rng)
         image_loss = generation_loss(model, input_ids, inputs["attention_mask"], codes[rows])
         caption_loss, answer_loss = understanding_loss(model, batch, writer.yes, writer.no)
         loss = image_loss + caption_loss + answer_loss
