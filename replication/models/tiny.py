@@ -3,6 +3,7 @@
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
+    GenerationConfig,
     JanusConfig,
     JanusForConditionalGeneration,
     JanusProcessor,
@@ -89,9 +90,11 @@ def new_model(seed: int) -> JanusForConditionalGeneration:
     )
     torch.manual_seed(seed)
     model = JanusForConditionalGeneration(config)
-    generation = model.generation_config
-    generation.pad_token_id = config.text_config.pad_token_id
-    generation.bos_token_id = config.text_config.bos_token_id
-    generation.eos_token_id = config.text_config.eos_token_id
-    generation.generation_kwargs = {"boi_token_id": VOCABULARY.index("<boi>")}
+    # The image loop of transformers' own `generate` masks the unconditional prompt by these ids.
+    model.generation_config = GenerationConfig(
+        pad_token_id=config.text_config.pad_token_id,
+        bos_token_id=config.text_config.bos_token_id,
+        eos_token_id=config.text_config.eos_token_id,
+        generation_kwargs={"boi_token_id": VOCABULARY.index("<boi>")},
+    )
     return model

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from replication.models.janus import JanusModel
-from replication.pretraining.tokenizer import decode, encode
+from replication.pretraining.tokenizer import encode
 from replication.prompts import probe_set, prompt_table
 from replication.scenes import STRATA, SUBTASKS
 from replication.scenes.oracle import judge
@@ -27,8 +27,8 @@ def measure_quality(unified: JanusModel, seed: int, prompts_per_subtask: int) ->
     # each subtask has as many true as false pairs, so that plain accuracy is balanced accuracy
     rows = _by_subtask("understanding_balanced_accuracy", right, probe["subtask"])
 
-    vqmodel = unified.model.model.vqmodel
-    kept = judge(decode(vqmodel, encode(vqmodel, pictures)), asked) == judge(pictures, asked)
+    reconstructed = unified.decode_images(encode(unified.model.model.vqmodel, pictures))
+    kept = judge(reconstructed, asked) == judge(pictures, asked)
     rows += _by_subtask("reconstruction", pd.Series(kept), probe["subtask"])
 
     texts = prompts["prompt"].tolist()

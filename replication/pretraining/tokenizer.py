@@ -91,11 +91,3 @@ def encode(vqmodel: JanusVQVAE, images: np.ndarray, batch_size: int = 256) -> to
         for start in range(0, len(images), batch_size)
     ]
     return torch.cat(batches)
-
-
-@torch.no_grad()
-def decode(vqmodel: JanusVQVAE, codes: torch.Tensor, batch_size: int = 256) -> np.ndarray:
-    """Pictures of image codes: (B, 36) -> (B, H, W, 3) uint8."""
-    batches = [vqmodel.decode(codes[start : start + batch_size]) for start in range(0, len(codes), batch_size)]
-    pixels = torch.cat(batches).permute(0, 2, 3, 1)
-    return ((pixels + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
