@@ -10,6 +10,7 @@ from torch.nn.functional import log_softmax
 from transformers import GenerationConfig
 
 from replication.models.janus import JanusModel
+from replication.models.tiny import CODEBOOK_SIZE
 from replication.sampling import gumbel_noise, image_seed, sample_codes
 
 PROMPTS = ["a picture of a striped purple triangle", "an image of a triangle", "a red circle left of a blue square"]
@@ -118,7 +119,7 @@ def test_temperature_must_be_positive(model):
 
 
 def test_decoded_images_are_the_processors_own(model):
-    codes = torch.randint(512, (3, 36), generator=torch.Generator().manual_seed(0))
+    codes = torch.randint(CODEBOOK_SIZE, (3, 36), generator=torch.Generator().manual_seed(0))
     images = model.decode_images(codes)
     assert images.shape == (3, 24, 24, 3) and images.dtype == np.uint8
     decoded = model.model.decode_image_tokens(codes).detach()
@@ -157,7 +158,7 @@ def test_prompt_log_probs_are_of_the_caption(model):
 
 def test_batching_and_padding_change_nothing(model):
     images = random_images(3)
-    codes = torch.randint(512, (3, 36), generator=torch.Generator().manual_seed(1))
+    codes = torch.randint(CODEBOOK_SIZE, (3, 36), generator=torch.Generator().manual_seed(1))
     for together, alone in [
         (model.alignment_logits(images, PROMPTS), lambda i: model.alignment_logits(images[i : i + 1], [PROMPTS[i]])),
         (model.image_log_probs(PROMPTS, codes), lambda i: model.image_log_probs([PROMPTS[i]], codes[i : i + 1])),

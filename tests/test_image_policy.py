@@ -5,12 +5,14 @@ import torch
 from torch.nn.functional import cross_entropy, log_softmax
 from trl.trainer.utils import add_fused_lm_head
 
+from replication.models.tiny import CODEBOOK_SIZE
+
 PROMPTS = ["an image of a triangle", "a picture of a striped purple triangle"]
 
 
 @pytest.fixture
 def codes():
-    return torch.randint(512, (2, 36), generator=torch.Generator().manual_seed(0))
+    return torch.randint(CODEBOOK_SIZE, (2, 36), generator=torch.Generator().manual_seed(0))
 
 
 def padded_rows(policy, codes):
@@ -29,7 +31,7 @@ def padded_rows(policy, codes):
 def test_joint_vocabulary_offsets_text(model):
     policy = model.image_policy("language_model")
     text = [model.processor(text=[p], generation_mode="image")["input_ids"][0] for p in PROMPTS]
-    assert policy.prompt_ids(PROMPTS) == [[512 + i for i in ids] for ids in text]
+    assert policy.prompt_ids(PROMPTS) == [[CODEBOOK_SIZE + i for i in ids] for ids in text]
 
 
 def test_policy_and_backbone_agree_and_begin_of_image_predicts_code_1(model, codes):
@@ -42,10 +44,10 @@ def test_policy_and_backbone_agree_and_begin_of_image_predicts_code_1(model, cod
 
     model.model.double()
     start = len(policy.prompt_ids(PROMPTS)[0])  # plain recomputation of the first code in float64
-    text = torch.tensor(policy.prompt_ids(PROMPTS)[:1]) - 512
+    text = torch.tensor(policy.prompt_ids(PROMPTS)[:1]) - CODEBOOK_SIZE
     hidden = model.model.model.language_model(input_ids=text).last_hidden_state[:, -1]
     first = log_softmax(model.model.model.generation_head(hidden), dim=-1)[0, codes[0, 0]]
-    assert input_ids[0, start - 1] - 512 == model.processor.tokenizer.boi_token_id
+    assert input_ids[0, start - 1] - CODEBOOK_SIZE == model.processor.tokenizer.boi_token_id
     torch.testing.assert_close(ours[0, 0].double(), first, atol=1e-4, rtol=1e-4)
 
 

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
+from replication.models.tiny import CODEBOOK_SIZE
 from replication.post_training import new_trainer, post_train
 
 CONFIG = {
@@ -24,7 +25,7 @@ PROMPTS = ["an image of a triangle", "a picture of a striped purple triangle"] *
 
 @pytest.fixture
 def codes():
-    return np.random.default_rng(0).integers(512, size=(8, 36)).astype(np.int16)
+    return np.random.default_rng(0).integers(CODEBOOK_SIZE, size=(8, 36)).astype(np.int16)
 
 
 @pytest.fixture

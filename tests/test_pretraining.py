@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from replication.base_model import sha256, verify
-from replication.models.tiny import NUM_IMAGE_TOKENS, new_model, new_processor
+from replication.models.tiny import CODEBOOK_SIZE, NUM_IMAGE_TOKENS, new_model, new_processor
 from replication.pretraining.data import IGNORED, QuestionWriter, text_to_image_pairs
 from replication.pretraining.joint import generation_loss, train_jointly, understanding_loss
 from replication.pretraining.tokenizer import random_pictures, to_pixel_values, train_tokenizer
@@ -76,7 +76,7 @@ def test_answers_are_true_and_balanced(writer):
 
 
 def test_begin_of_image_predicts_the_first_code_and_every_code_gets_a_gradient(model, processor):
-    codes = torch.randint(0, 512, (2, NUM_IMAGE_TOKENS), generator=torch.Generator().manual_seed(0))
+    codes = torch.randint(0, CODEBOOK_SIZE, (2, NUM_IMAGE_TOKENS), generator=torch.Generator().manual_seed(0))
     inputs = processor(
         text=["a circle", "a red circle above a blue square"],
         generation_mode="image",

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from tqdm import trange
 from transformers.models.janus.modeling_janus import JanusVQVAE
 
+from replication.models.tiny import PATCH_SIZE
 from replication.scenes import SUBTASKS
 from replication.scenes.renderer import render
 from replication.scenes.world import add_distractors, sample_scene, sample_split_meaning
@@ -32,8 +33,9 @@ def random_pictures(number: int, rng: np.random.Generator) -> np.ndarray:
 def train_tokenizer(vqmodel: JanusVQVAE, seed: int, steps: int, batch_size: int, learning_rate: float) -> None:
     """Train the VQ model in place: reconstruction (L1 + L2) and commitment; one-cycle learning rate.
 
-    The first tenth of the steps runs without quantisation; its last latents initialise the codebook. Codes that no
-    latent used in 50 steps restart at a random latent.
+    The first tenth of the steps runs without quantisation. Then the codebook starts at the latents of patches that look
+    different, so that codes are not spent on one background in many contexts; codes that no latent used in 50 steps
+    restart at the patches that are reconstructed worst.
     """
     rng = np.random.default_rng((seed, 1))
     vqmodel.train()
@@ -43,14 +45,13 @@ def train_tokenizer(vqmodel: JanusVQVAE, seed: int, steps: int, batch_size: int,
     unquantised_steps, used = steps // 10, torch.zeros(len(codebook), dtype=torch.bool)
     progress = trange(steps, desc="image tokenizer", unit="step", mininterval=5)
     for step in progress:
+        if step == unquantised_steps:
+            _start_codebook(vqmodel, to_pixel_values(random_pictures(40 * batch_size, rng)))
         pixels = to_pixel_values(random_pictures(batch_size, rng))
         latents = F.normalize(vqmodel.quant_conv(vqmodel.encoder(pixels)), dim=1)
-        vectors = latents.detach().permute(0, 2, 3, 1).flatten(0, 2)
         if step < unquantised_steps:
             quantised, commitment = latents, latents.new_zeros(())
         else:
-            if step == unquantised_steps:
-                codebook.data.copy_(_spread_out(vectors, len(codebook), rng))
             quantised, commitment, codes = vqmodel.quantize(latents)
             used[codes] = True
         reconstruction = vqmodel.decoder(vqmodel.post_quant_conv(quantised))
@@ -65,20 +66,37 @@ def train_tokenizer(vqmodel: JanusVQVAE, seed: int, steps: int, batch_size: int,
             if step > unquantised_steps and step % 50 == 0:
                 if step < 0.8 * steps:
                     unused = (~used).nonzero().squeeze(1)
-                    codebook[unused] = vectors[torch.from_numpy(rng.integers(len(vectors), size=len(unused)))]
+                    worst = _patches(reconstruction - pixels).square().sum(1).argsort(descending=True)
+                    codebook[unused] = _vectors(latents)[worst[: len(unused)]]
                 progress.set_postfix(loss=f"{loss.item():.4f}", used=int(used.sum()))
                 used.zero_()
     vqmodel.eval()
 
 
-def _spread_out(vectors: torch.Tensor, number: int, rng: np.random.Generator) -> torch.Tensor:
-    """`number` mutually distant rows of `vectors` (farthest-point sampling on the unit sphere)."""
-    chosen = [int(rng.integers(len(vectors)))]
-    similarity = vectors @ vectors[chosen[0]]
-    for _ in range(number - 1):
-        chosen.append(int(similarity.argmin()))
-        similarity = torch.maximum(similarity, vectors @ vectors[chosen[-1]])
-    return vectors[chosen]
+def _patches(pixels: torch.Tensor) -> torch.Tensor:
+    """(B, 3, H, W) to one row of pixels per image code: (B * T, 3 * P * P)."""
+    return F.unfold(pixels, PATCH_SIZE, stride=PATCH_SIZE).transpose(1, 2).flatten(0, 1)
+
+
+def _vectors(latents: torch.Tensor) -> torch.Tensor:
+    """(B, D, h, w) to one row per image code, in the order of `_patches`: (B * T, D)."""
+    return latents.detach().flatten(2).transpose(1, 2).flatten(0, 1)
+
+
+@torch.no_grad()
+def _start_codebook(vqmodel: JanusVQVAE, pixels: torch.Tensor) -> None:
+    """Put the codebook at the latents of patches that look most different (farthest-point sampling on pixels)."""
+    patches = _patches(pixels)
+    vectors = torch.cat(
+        [_vectors(F.normalize(vqmodel.quant_conv(vqmodel.encoder(part)), dim=1)) for part in pixels.split(64)]
+    )
+    codebook = vqmodel.quantize.embedding.weight
+    chosen = 0
+    distance = torch.full((len(patches),), torch.inf)
+    for code in range(len(codebook)):
+        codebook[code] = vectors[chosen]
+        distance = torch.minimum(distance, (patches - patches[chosen]).square().sum(1))
+        chosen = int(distance.argmax())
 
 
 @torch.no_grad()

@@ -11,8 +11,8 @@ RGB = np.array(
     ((214, 39, 40), (44, 150, 60), (40, 90, 210), (245, 195, 30), (150, 70, 180), (35, 35, 35)), dtype=np.float32
 )
 PALE = 0.6  # the off-pixels of stripes and checks are this share of background
-NOISE = 5.0  # standard deviation of the pixel noise, in grey levels of 255
-LIGHTING = 0.05  # the brightness of a rendering varies by up to this share
+NOISE = 2.0  # standard deviation of the pixel noise, in grey levels of 255
+LIGHTING = 0.02  # the brightness of a rendering varies by up to this share
 
 _y, _x = np.mgrid[:CELL, :CELL] - (CELL - 1) / 2
 MASKS = np.stack(
