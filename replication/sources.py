@@ -28,7 +28,7 @@ def source_files(module):
 @cache
 def _imports(module):
     names = set()
-    for node in ast.walk(ast.parse(_path(module).read_text())):
+    for node in ast.walk(ast.parse(_path(module).read_text(), _path(module))):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

@@ -56,10 +56,10 @@ def shown(*names):
 
 @contextmanager
 def edited(path, old, new):
-    """`path` with one text replaced, for as long as the block lasts."""
+    """`path` with the first place of one text replaced, for as long as the block lasts."""
     text = path.read_text()
     assert old in text, f"{path} has no {old!r}"
-    path.write_text(text.replace(old, new))
+    path.write_text(text.replace(old, new, 1))
     try:
         yield
     finally:
