@@ -28,9 +28,9 @@ rule base_model:
         shipped=branch(
             BASE == "shipped",
             then=[
-                "base_models/embedded_janus/base={base}/model.safetensors",
-                "base_models/embedded_janus/base={base}/quality.csv",
-                "base_models/embedded_janus/SHA256SUMS",
+                "base_models/embedded_janus/SHA256SUMS",  # stands for the files below, whatever their times
+                ancient("base_models/embedded_janus/base={base}/model.safetensors"),
+                ancient("base_models/embedded_janus/base={base}/quality.csv"),
             ],
             otherwise=[],
         ),

@@ -280,6 +280,10 @@ class TestSmoke:
         done = run(smoke, "python", "-m", "replication.base_model", *arguments)
         path.write_bytes(healthy)
         assert done.returncode != 0
-        assert "model.safetensors" in done.stdout
-        assert "Traceback" not in done.stdout
+        assert done.stdout.count("\n") == 1 and "base=0/model.safetensors is missing or damaged" in done.stdout
         assert not (smoke / "results/broken").exists()
+
+    def test_base_models_written_anew_with_the_same_bytes_rerun_nothing(self, smoke):
+        for path in (smoke / "base_models").rglob("*.*"):
+            path.touch()
+        assert planned(smoke, *SMOKE) == Counter()
