@@ -66,9 +66,11 @@ def paired_bootstrap_ci(before, after, clusters, level=LEVEL, repetitions=REPETI
 def correlation_ci(x, y, method="spearman", level=LEVEL, repetitions=REPETITIONS, seed=0):
     """Correlation of paired (points,) arrays with its percentile interval over resampled points.
 
-    `method` is "spearman" or "pearson". Returns (estimate, low, high).
+    `method` is "spearman" or "pearson". Returns (estimate, low, high); NaNs when x or y does not vary.
     """
     x, y = np.asarray(x, float), np.asarray(y, float)
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        return np.nan, np.nan, np.nan
     estimate = {"spearman": stats.spearmanr, "pearson": stats.pearsonr}[method](x, y).statistic
     rows = np.random.default_rng(seed).integers(len(x), size=(repetitions, len(x)))
     resampled_x, resampled_y = x[rows], y[rows]

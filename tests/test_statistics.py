@@ -108,3 +108,7 @@ def test_correlation_of_the_papers_own_points():
     estimate, low, high = correlation_ci(cells["pretrained"]["nonunified"], gain)
     assert estimate == pytest.approx(0.64, abs=0.005)
     assert low < 0.53 < high  # what the paper prints
+
+
+def test_a_constant_has_no_correlation():
+    assert np.isnan(correlation_ci([1, 2, 3], [5, 5, 5])).all()
