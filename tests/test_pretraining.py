@@ -140,6 +140,7 @@ def test_an_interrupted_pre_training_ends_like_an_unbroken_one(tmp_path, process
         "caption": CAPTION,
         "steps": 6,
         "checkpoint_every": 2,
+        "compiled": False,
     }
     unbroken, broken = new_model(1), new_model(1)
     train_jointly(unbroken, processor, 1, progress_folder=tmp_path / "unbroken", **settings)

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from replication.pretraining.tokenizer import encode, to_pixel_values
 from replication.scenes import SUBTASKS
-from replication.scenes.grammar import Meaning, holds
+from replication.scenes.grammar import LONGEST_PROMPT, Meaning, holds
 from replication.scenes.renderer import render
 from replication.scenes.scene import Scene
 from replication.scenes.world import (
@@ -77,6 +77,9 @@ class QuestionWriter:
         self.tokenizer, self.question, self.caption = tokenizer, question, caption
         ids = tokenizer.convert_tokens_to_ids
         self.prefix = [ids("<bos>"), ids("<boi>"), *[ids("<image>")] * image_tokens, ids("<eoi>")]
+        # every batch has the longest possible rows, so that the compiled losses see one shape
+        asked = len(question.split()) - 1 + LONGEST_PROMPT
+        self.length = len(self.prefix) + len(caption.split()) + LONGEST_PROMPT + 3 * asked
         self.yes, self.no, self.eos, self.pad = ids("yes"), ids("no"), ids("<eos>"), ids("<pad>")
 
     def _ids(self, text: str) -> list[int]:
@@ -116,8 +119,7 @@ class QuestionWriter:
                 scene = add_distractors(scene, max(0, int(rng.integers(-1, 3))), rng)
             scenes.append(scene)
             rows.append(self._segments(subtask, meaning, scene, near_miss_share, rng))
-        start = len(self.prefix)
-        length = start + max(sum(len(ids) for ids, _ in segments) for segments in rows)
+        start, length = len(self.prefix), self.length
         input_ids = torch.full((size, length), self.pad)
         labels = torch.full((size, length), IGNORED)
         position_ids = torch.zeros((size, length), dtype=torch.long)

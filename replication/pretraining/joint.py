@@ -11,6 +11,7 @@ from transformers import JanusForConditionalGeneration, JanusProcessor
 
 from replication.files import atomic_file
 from replication.pretraining.data import IGNORED, QuestionWriter, Understanding, text_to_image_pairs
+from replication.scenes.grammar import LONGEST_PROMPT
 
 
 def generation_loss(
@@ -36,18 +37,16 @@ def understanding_loss(
     """Mean cross-entropy of the caption tokens, and of the yes/no answers, each read in its own segment."""
     features = model.model.get_image_features(batch.pixel_values, return_dict=True).pooler_output
     embeddings = model.get_input_embeddings()(batch.input_ids)
-    image = (batch.input_ids == model.config.image_token_id).unsqueeze(-1)
-    embeddings = embeddings.masked_scatter(image, features.flatten(0, 1))
-    # Padding attends to nothing but itself, else its softmax would be undefined; nothing reads it.
-    attention = batch.attention | torch.eye(batch.attention.shape[-1], dtype=torch.bool)
+    # every row begins <bos><boi>, then the image
+    embeddings = torch.cat([embeddings[:, :2], features, embeddings[:, 2 + features.shape[1] :]], dim=1)
     hidden = model.model.language_model(
-        inputs_embeds=embeddings, attention_mask=attention, position_ids=batch.position_ids, use_cache=False
+        inputs_embeds=embeddings, attention_mask=batch.attention, position_ids=batch.position_ids, use_cache=False
     ).last_hidden_state
-    told = batch.labels != IGNORED
-    labels = batch.labels[told]
-    losses = F.cross_entropy(model.lm_head(hidden[told]), labels, reduction="none")
+    labels = batch.labels.flatten()
+    losses = F.cross_entropy(model.lm_head(hidden).flatten(0, 1), labels, reduction="none", ignore_index=IGNORED)
     answers = (labels == yes) | (labels == no)
-    return losses[~answers].mean(), losses[answers].mean()
+    captions = (labels != IGNORED) & ~answers
+    return (losses * captions).sum() / captions.sum(), (losses * answers).sum() / answers.sum()
 
 
 def train_jointly(
@@ -68,6 +67,7 @@ def train_jointly(
     caption: str,
     progress_folder: Path,
     checkpoint_every: int = 500,
+    compiled: bool = True,
 ) -> None:
     """Train everything but the VQ tokenizer in place; resumes from `progress_folder` after a stop.
 
@@ -86,6 +86,8 @@ def train_jointly(
     model.model.generation_embeddings.weight.data.copy_(model.model.vqmodel.quantize.embedding.weight)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, betas=(0.9, 0.95), weight_decay=weight_decay)
+    image_loss_of = torch.compile(generation_loss) if compiled else generation_loss
+    text_losses_of = torch.compile(understanding_loss) if compiled else understanding_loss
     model.train()
     first = _resume(model, optimizer, progress_folder)
     progress = tqdm(range(first, steps), initial=first, total=steps, desc="pre-training", unit="step", mininterval=5)
@@ -93,15 +95,19 @@ def train_jointly(
         rng = np.random.default_rng((seed, 3, step))
         rows = rng.integers(len(captions), size=batch_size)
         inputs = processor(
-            text=[captions[row] for row in rows], generation_mode="image", padding=True, return_tensors="pt"
+            text=[captions[row] for row in rows],
+            generation_mode="image",
+            padding="max_length",
+            max_length=LONGEST_PROMPT + 2,
+            return_tensors="pt",
         )
         dropped = torch.from_numpy(rng.random(batch_size) < condition_dropout)
         input_ids = torch.where(
             dropped[:, None] & (inputs["input_ids"] != bos) & (inputs["input_ids"] != boi), pad, inputs["input_ids"]
         )
         batch = writer.batch(understanding_batch_size, min(0.9, step / near_misses_from_step), rng)
-        image_loss = generation_loss(model, input_ids, inputs["attention_mask"], codes[rows])
-        caption_loss, answer_loss = understanding_loss(model, batch, writer.yes, writer.no)
+        image_loss = image_loss_of(model, input_ids, inputs["attention_mask"], codes[rows])
+        caption_loss, answer_loss = text_losses_of(model, batch, writer.yes, writer.no)
         loss = image_loss + caption_loss + answer_loss
         if not torch.isfinite(loss):
             raise ValueError(f"pre-training diverged at step {step} (loss {loss.item()}); lower learning_rate")

@@ -1,4 +1,8 @@
-"""The VQ image tokenizer of the embedded model, trained from scratch by reconstruction.
+"""The VQ image tokenizer of the embedded model, trained from scratch.
+
+Left to itself, a tokenizer of so simple a world spends most of its codes on one background in many contexts, and the
+generation branch then learns their noise instead of the prompt. So codes are clusters of patches that look alike: the
+encoder learns to name a patch's cluster, the decoder to draw the picture from the clusters' vectors.
 
 transformers' quantiser looks codes up by Euclidean distance but decodes them l2-normalised. Both agree when the
 codebook lies on the unit sphere, so its rows are normalised after every step.
@@ -15,6 +19,10 @@ from replication.scenes import SUBTASKS
 from replication.scenes.renderer import render
 from replication.scenes.world import add_distractors, sample_scene, sample_split_meaning
 
+SAME_PATCH = 0.3  # squared distance in pixel values: between noise (below 0.2) and the nearest two patches (0.38)
+TEMPERATURE = 0.1  # of the cosine similarities that name a patch
+NAMING_WEIGHT = 0.1  # keeps both losses of one order
+
 
 def to_pixel_values(images: np.ndarray) -> torch.Tensor:
     """(B, H, W, 3) uint8 to (B, 3, H, W) float in [-1, 1], as the embedded processor's mean and std of 0.5 do."""
@@ -22,54 +30,52 @@ def to_pixel_values(images: np.ndarray) -> torch.Tensor:
 
 
 def random_pictures(number: int, rng: np.random.Generator) -> np.ndarray:
-    """Pictures of training scenes of all subtasks, with up to two further objects: (number, 24, 24, 3) uint8."""
+    """Pictures of training scenes of all subtasks, with up to seven further objects: (number, 24, 24, 3) uint8."""
     scenes = []
     for _ in range(number):
         meaning = sample_split_meaning(SUBTASKS[rng.integers(len(SUBTASKS))], held_out=False, rng=rng)
-        scenes.append(add_distractors(sample_scene(meaning, rng), int(rng.integers(3)), rng))
+        scenes.append(add_distractors(sample_scene(meaning, rng), int(rng.integers(8)), rng))
     return render(scenes, rng)
 
 
 def train_tokenizer(vqmodel: JanusVQVAE, seed: int, steps: int, batch_size: int, learning_rate: float) -> None:
-    """Train the VQ model in place: reconstruction (L1 + L2) and commitment; one-cycle learning rate.
+    """Train the VQ model in place: reconstruction (L1 + L2) from the right codes, cross-entropy of naming them.
 
-    The first tenth of the steps runs without quantisation. Then the codebook starts at the latents of patches that look
-    different, so that codes are not spent on one background in many contexts; codes that no latent used in 50 steps
-    restart at the patches that are reconstructed worst.
+    One-cycle learning rate. Codes beyond the number of patches that look different stay unused.
     """
     rng = np.random.default_rng((seed, 1))
     vqmodel.train()
     optimizer = torch.optim.AdamW(vqmodel.parameters(), lr=learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, steps, pct_start=0.1)
     codebook = vqmodel.quantize.embedding.weight
-    unquantised_steps, used = steps // 10, torch.zeros(len(codebook), dtype=torch.bool)
+    torch.nn.init.normal_(codebook)
+    pixels = to_pixel_values(random_pictures(2000, rng))
+    centres = _different_patches(pixels, len(codebook))
+    counts = torch.bincount(torch.cdist(_patches(pixels), centres).argmin(dim=1), minlength=len(centres))
+    weights = counts.clamp(min=1).float().rsqrt()  # else the background drowns the rest
     progress = trange(steps, desc="image tokenizer", unit="step", mininterval=5)
     for step in progress:
-        if step == unquantised_steps:
-            _start_codebook(vqmodel, to_pixel_values(random_pictures(40 * batch_size, rng)))
+        with torch.no_grad():
+            codebook.copy_(F.normalize(codebook, dim=1))
         pixels = to_pixel_values(random_pictures(batch_size, rng))
+        codes = torch.cdist(_patches(pixels), centres).argmin(dim=1)
         latents = F.normalize(vqmodel.quant_conv(vqmodel.encoder(pixels)), dim=1)
-        if step < unquantised_steps:
-            quantised, commitment = latents, latents.new_zeros(())
-        else:
-            quantised, commitment, codes = vqmodel.quantize(latents)
-            used[codes] = True
+        vectors = latents.flatten(2).transpose(1, 2).flatten(0, 1)
+        naming = F.cross_entropy(vectors @ codebook[: len(centres)].T / TEMPERATURE, codes, weight=weights)
+        quantised = codebook[codes].view(len(pixels), -1, codebook.shape[1]).transpose(1, 2).view_as(latents)
         reconstruction = vqmodel.decoder(vqmodel.post_quant_conv(quantised))
-        loss = F.mse_loss(reconstruction, pixels) + 0.5 * F.l1_loss(reconstruction, pixels) + commitment
+        drawing = F.mse_loss(reconstruction, pixels) + 0.5 * F.l1_loss(reconstruction, pixels)
         optimizer.zero_grad()
-        loss.backward()
+        (drawing + NAMING_WEIGHT * naming).backward()
         torch.nn.utils.clip_grad_norm_(vqmodel.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        with torch.no_grad():
-            codebook.copy_(F.normalize(codebook, dim=1))
-            if step > unquantised_steps and step % 50 == 0:
-                if step < 0.8 * steps:
-                    unused = (~used).nonzero().squeeze(1)
-                    worst = _patches(reconstruction - pixels).square().sum(1).argsort(descending=True)
-                    codebook[unused] = _vectors(latents)[worst[: len(unused)]]
-                progress.set_postfix(loss=f"{loss.item():.4f}", used=int(used.sum()))
-                used.zero_()
+        if step % 20 == 0:
+            progress.set_postfix(naming=f"{naming.item():.4f}", drawing=f"{drawing.item():.4f}", codes=len(centres))
+    with torch.no_grad():
+        codebook.copy_(F.normalize(codebook, dim=1))
+        # an unused code must never be the nearest: it repeats the first one, and the lookup takes the first of equals
+        codebook[len(centres) :] = codebook[0]
     vqmodel.eval()
 
 
@@ -78,25 +84,15 @@ def _patches(pixels: torch.Tensor) -> torch.Tensor:
     return F.unfold(pixels, PATCH_SIZE, stride=PATCH_SIZE).transpose(1, 2).flatten(0, 1)
 
 
-def _vectors(latents: torch.Tensor) -> torch.Tensor:
-    """(B, D, h, w) to one row per image code, in the order of `_patches`: (B * T, D)."""
-    return latents.detach().flatten(2).transpose(1, 2).flatten(0, 1)
-
-
-@torch.no_grad()
-def _start_codebook(vqmodel: JanusVQVAE, pixels: torch.Tensor) -> None:
-    """Put the codebook at the latents of patches that look most different (farthest-point sampling on pixels)."""
+def _different_patches(pixels: torch.Tensor, most: int) -> torch.Tensor:
+    """Up to `most` patches that look different: each the farthest from those before, until all are near one."""
     patches = _patches(pixels)
-    vectors = torch.cat(
-        [_vectors(F.normalize(vqmodel.quant_conv(vqmodel.encoder(part)), dim=1)) for part in pixels.split(64)]
-    )
-    codebook = vqmodel.quantize.embedding.weight
-    chosen = 0
-    distance = torch.full((len(patches),), torch.inf)
-    for code in range(len(codebook)):
-        codebook[code] = vectors[chosen]
-        distance = torch.minimum(distance, (patches - patches[chosen]).square().sum(1))
-        chosen = int(distance.argmax())
+    chosen = [0]
+    distance = (patches - patches[0]).square().sum(1)
+    while len(chosen) < most and distance.max() > SAME_PATCH:
+        chosen.append(int(distance.argmax()))
+        distance = torch.minimum(distance, (patches - patches[chosen[-1]]).square().sum(1))
+    return patches[chosen]
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ PLURALS = {shape: "crosses" if shape == "cross" else f"{shape}s" for shape in SH
 RELATIONS = ("left of", "right of", "above", "below", "inside", "touching")
 INVERSE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 
+LONGEST_PROMPT = 17  # words, as in "an image of a red circle left of a blue square and right of a green cross"
 WORDS = tuple(
     dict.fromkeys(
         " ".join((*PREFIXES, *COUNTS, *COLORS, *TEXTURES, *SHAPES, *PLURALS.values(), BOX, *RELATIONS, "and a")).split()
