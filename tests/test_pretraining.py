@@ -132,6 +132,7 @@ def test_an_interrupted_pre_training_ends_like_an_unbroken_one(tmp_path, process
         "learning_rate": 1e-3,
         "weight_decay": 0.05,
         "warmup_steps": 2,
+        "image_loss_weight": 5.0,
         "text_to_image_examples": 20,
         "caption_noise": 0.5,
         "condition_dropout": 0.1,

@@ -21,6 +21,7 @@ PATCH_SIZE = 4
 NUM_IMAGE_TOKENS = (IMAGE_SIZE // PATCH_SIZE) ** 2
 CODEBOOK_SIZE = 320
 HIDDEN_SIZE = 96
+INITIALIZER_RANGE = HIDDEN_SIZE**-0.5  # keeps activations of order 1; the usual 0.02 suits widths of thousands
 
 SPECIAL_TOKENS = {
     "pad_token": "<pad>",
@@ -62,6 +63,7 @@ def new_model(seed: int) -> JanusForConditionalGeneration:
             num_hidden_layers=4,
             num_attention_heads=4,
             max_position_embeddings=128,
+            initializer_range=INITIALIZER_RANGE,
             pad_token_id=VOCABULARY.index("<pad>"),
             bos_token_id=VOCABULARY.index("<bos>"),
             eos_token_id=VOCABULARY.index("<eos>"),
@@ -75,6 +77,7 @@ def new_model(seed: int) -> JanusForConditionalGeneration:
             patch_size=PATCH_SIZE,
             projection_dim=HIDDEN_SIZE,
             num_image_tokens=NUM_IMAGE_TOKENS,
+            initializer_range=INITIALIZER_RANGE,
         ),
         vq_config=JanusVQVAEConfig(
             embed_dim=8,

@@ -59,6 +59,7 @@ def train_jointly(
     learning_rate: float,
     weight_decay: float,
     warmup_steps: int,
+    image_loss_weight: float,
     text_to_image_examples: int,
     caption_noise: float,
     condition_dropout: float,
@@ -108,7 +109,7 @@ def train_jointly(
         batch = writer.batch(understanding_batch_size, min(0.9, step / near_misses_from_step), rng)
         image_loss = image_loss_of(model, input_ids, inputs["attention_mask"], codes[rows])
         caption_loss, answer_loss = text_losses_of(model, batch, writer.yes, writer.no)
-        loss = image_loss + caption_loss + answer_loss
+        loss = image_loss_weight * image_loss + caption_loss + answer_loss
         if not torch.isfinite(loss):
             raise ValueError(f"pre-training diverged at step {step} (loss {loss.item()}); lower learning_rate")
         schedule = min(1.0, (step + 1) / warmup_steps, (steps - step) / (0.2 * steps))
