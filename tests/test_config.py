@@ -62,7 +62,7 @@ def test_a_method_carries_no_setting_of_the_other():
     sft, dpo = (load_stage("post_training", "tiny", experiment=name) for name in ("sft", "dpo"))
     assert set(dpo) - set(sft) == {"beta", "nll_weight"}
     assert set(sft) <= set(dpo)
-    assert (sft["epochs"], dpo["epochs"]) == (20, 30)  # paper section 3
+    assert (sft["epochs"], dpo["epochs"]) == (10, 8)  # of the preset
 
 
 def test_pretraining_settings_only_exist_from_scratch():
