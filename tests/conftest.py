@@ -1,5 +1,10 @@
 import pytest
 import torch
+from hypothesis import settings
+
+# The same examples on every machine, however slow it is.
+settings.register_profile("replication", deadline=None, derandomize=True)
+settings.load_profile("replication")
 
 QUESTION = "does this image describe {prompt} ?"
 
