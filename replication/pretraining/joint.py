@@ -11,6 +11,7 @@ from transformers import JanusForConditionalGeneration, JanusProcessor
 
 from replication.files import atomic_file
 from replication.pretraining.data import IGNORED, QuestionWriter, Understanding, text_to_image_pairs
+from replication.sampling import position_ids
 from replication.scenes.grammar import LONGEST_PROMPT
 
 
@@ -24,7 +25,7 @@ def generation_loss(
     hidden = model.model.language_model(
         inputs_embeds=torch.cat([prompt, image], dim=1),
         attention_mask=attention,
-        position_ids=(attention.cumsum(1) - 1).clamp(min=0),
+        position_ids=position_ids(attention),
         use_cache=False,
     ).last_hidden_state
     logits = model.model.generation_head(hidden[:, -codes.shape[1] :])

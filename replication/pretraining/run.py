@@ -19,7 +19,7 @@ def pretrain(config: dict, seed: int, output: Path) -> None:
     """Write a checkpoint with quality.csv to `output`; intermediate states stay in `<output>.progress` until then.
 
     Args:
-        config: sizes of both stages and the wordings (configs/preset, key `pretraining`).
+        config: sizes of both stages and the wordings (configs/pretraining).
         seed: names the base model; it seeds weights, scenes and batches.
     """
     torch.set_num_threads(1)
