@@ -1,19 +1,24 @@
 """Post-training of the generation branch by SFT or DPO + NLL through TRL's own trainers (paper section 3).
 
 Rows are tokenised here, in the joint vocabulary of the image policy: completions are image codes, and the loss is on them
-alone. TRL has no public door for such rows, hence the two subclasses.
+alone. TRL has no public door for such rows, hence the two subclasses. A training that was stopped goes on from its last
+finished epoch, and ends as if it had not been.
 """
 
 import argparse
+import hashlib
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import trl.trainer.utils
 from datasets import Dataset
-from transformers import TrainerCallback
+from peft import LoraConfig
+from safetensors.torch import load_file, save_file
+from transformers import TrainerCallback, set_seed
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from replication.files import atomic_directory
@@ -41,13 +46,28 @@ LOGGED_COLUMNS = [
 
 
 class PreTokenized:
-    """A TRL trainer whose rows are used as they are and which reports to nobody."""
+    """A TRL trainer whose rows are used as they are, which reports to nobody, and whose checkpoints hold the trained
+    parameters only: the base model has all others."""
 
     def _prepare_dataset(self, dataset, *args, **kwargs):
         return dataset
 
     def _send_telemetry(self):
         pass
+
+    def create_model_card(self, *args, **kwargs):
+        pass
+
+    def _save(self, output_dir, state_dict=None):
+        policy = self.accelerator.unwrap_model(self.model)
+        state = state_dict or policy.state_dict()
+        trained = {name: state[name].contiguous() for name, value in policy.named_parameters() if value.requires_grad}
+        Path(output_dir).mkdir(parents=True, exist_ok=True)
+        save_file(trained, Path(output_dir) / "trained.safetensors")
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        trained = load_file(Path(resume_from_checkpoint) / "trained.safetensors")
+        self.accelerator.unwrap_model(self.model).load_state_dict(trained, strict=False)
 
 
 class ImageSFTTrainer(PreTokenized, SFTTrainer):
@@ -94,7 +114,11 @@ def dpo_rows(policy, training_set, codes):
 
 def new_trainer(policy, training_set, codes, config, seed, output_dir):
     """The TRL trainer of `config["method"]`, `sft` or `dpo`; `config` otherwise holds the trainer's own arguments,
-    plus `nll_weight` for DPO. The reference of DPO is the policy as it is now."""
+    `lora`, None or the arguments of a LoRA on the linear layers of the trained modules, and for DPO `nll_weight`.
+
+    The reference of DPO is the policy as it is now; its log-probabilities are computed once and stored.
+    """
+    set_seed(seed)  # LoRA starts from random weights
     arguments = {
         "output_dir": output_dir,
         "seed": seed,
@@ -107,9 +131,10 @@ def new_trainer(policy, training_set, codes, config, seed, output_dir):
         "max_grad_norm": config["max_grad_norm"],
         "max_length": None,
         "bf16": False,  # float32: TRL's default bf16 is slower and less exact on a CPU
-        "gradient_checkpointing": False,  # TRL's default saves memory that is not short here
+        "gradient_checkpointing": config["gradient_checkpointing"],
         "dataloader_pin_memory": False,
-        "save_strategy": "no",
+        "save_strategy": "epoch",
+        "save_total_limit": 1,
         "report_to": "none",
         "logging_strategy": "epoch",
         "logging_first_step": True,
@@ -127,18 +152,31 @@ def new_trainer(policy, training_set, codes, config, seed, output_dir):
             loss_weights=[1.0, config["nll_weight"]],
             precompute_ref_log_probs=True,
         )
+    adapter = config["lora"] and LoraConfig(
+        target_modules=rf".*{config['trained_modules']}.*\.(q|k|v|o|gate|up|down)_proj", **config["lora"]
+    )
     return trainer(
-        model=policy, args=arguments, train_dataset=rows, processing_class=policy.tokenizer, callbacks=[StopAtNaN()]
+        model=policy,
+        args=arguments,
+        train_dataset=rows,
+        processing_class=policy.tokenizer,
+        callbacks=[StopAtNaN()],
+        peft_config=adapter,
     )
 
 
-def post_train(model, training_set, codes, config, seed, output_dir):
+def post_train(model, training_set, codes, config, seed, progress):
     """Train `model` in place and return the training log, a frame of `LOGGED_COLUMNS` at step 1 and every epoch.
 
+    progress: folder of the last epoch's checkpoint; what an equal, interrupted call left there is gone on from.
     Raises SystemExit with one sentence when the loss is not finite.
     """
-    trainer = new_trainer(model.image_policy(config["trained_modules"]), training_set, codes, config, seed, output_dir)
-    trainer.train()
+    trainer = new_trainer(model.image_policy(config["trained_modules"]), training_set, codes, config, seed, progress)
+    # The trainer's state is the last file of a checkpoint to be written.
+    finished = sorted(progress.glob("checkpoint-*/trainer_state.json"), key=lambda path: path.stat().st_mtime)
+    trainer.train(resume_from_checkpoint=str(finished[-1].parent) if finished else None)
+    if config["lora"]:
+        trainer.model.merge_and_unload()
     log = pd.DataFrame([entry for entry in trainer.state.log_history if "loss" in entry])
     return log[[column for column in LOGGED_COLUMNS if column in log]]
 
@@ -158,11 +196,28 @@ def main():
         raise SystemExit(f"{arguments.training_set} has no rows, so there is nothing to train on.")
     codes = np.load(arguments.candidates / "codes.npy", allow_pickle=False)
     model = JanusModel.load(arguments.model, config["model"])
+    progress = _progress_folder(arguments)
+    log = post_train(model, training_set, codes, config, arguments.seed, progress)
     with atomic_directory(arguments.output) as folder:
-        log = post_train(model, training_set, codes, config, arguments.seed, folder)
         model.save(folder)
         log.to_csv(folder / "training_log.csv", index=False)
         write_provenance(folder / "provenance.json", config, arguments.seed)
+    shutil.rmtree(progress.parent)
+
+
+def _progress_folder(arguments):
+    """`<output>.progress/<digest of everything that the training depends on>`: what another setting left is not gone on
+    from."""
+    digest = hashlib.sha256(json.dumps([arguments.config, arguments.seed], sort_keys=True).encode())
+    inputs = [
+        arguments.training_set,
+        arguments.candidates / "codes.npy",
+        *sorted(Path(arguments.model).glob("*.safetensors")),
+    ]
+    for path in inputs:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return arguments.output.with_name(f"{arguments.output.name}.progress") / digest.hexdigest()[:16]
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Batched autoregressive sampling of image codes with classifier-free guidance and one random stream per image.
 
-`JanusForConditionalGeneration.generate` draws all images of a batch from one global stream, cannot sample without guidance and
-does not return log-probabilities, hence this loop over the same modules.
+`JanusForConditionalGeneration.generate` draws all images of a batch from one global stream, cannot sample without guidance,
+does not return log-probabilities and reads a prompt once per image, hence this loop over the same modules.
 """
 
 import hashlib
@@ -9,7 +9,10 @@ from typing import NamedTuple
 
 import torch
 from torch.nn.functional import log_softmax
-from transformers import DynamicCache
+from transformers import DynamicCache, StaticCache
+
+NOISE_ELEMENTS = 2**24  # drawn at once, 128 MB
+CACHE_MULTIPLE = 16  # lengths of the cache, so that batches with other prompts find it (and its compiled step) again
 
 
 class Samples(NamedTuple):
@@ -37,77 +40,117 @@ def position_ids(attention_mask):
     return (attention_mask.cumsum(dim=-1) - 1).clamp(min=0)
 
 
-def gumbel_noise(generators, size):
-    """(B, size) standard Gumbel noise, row i from `generators[i]` alone; always drawn on the CPU, the same on every device.
+def gumbel_noise(generators, steps, size):
+    """(B, steps, size) standard Gumbel noise, row i from `generators[i]` alone; always drawn on the CPU, the same on every
+    device and however many steps are drawn at once.
 
     The largest of logits + noise is a draw from softmax(logits). Unlike the inverse of the cumulative distribution, it is
     indifferent to rounding errors that accumulate over the codebook, so an image hardly ever depends on its batch.
     """
-    uniform = torch.stack([torch.rand(size, generator=generator, dtype=torch.float64) for generator in generators])
-    return -torch.log(-torch.log(uniform.clamp(min=torch.finfo(torch.float64).tiny))).float()
+    shape = (steps, size)
+    uniform = torch.stack([torch.rand(shape, generator=generator, dtype=torch.float64) for generator in generators])
+    return uniform.clamp_(min=torch.finfo(torch.float64).tiny).log_().neg_().log_().neg_().float()
 
 
-@torch.no_grad()
-def sample_codes(
-    model, input_ids, unconditional_ids, attention_mask, prompt_of_image, seeds, guidance_scale, temperature
-):
-    """Sample one image per seed.
+class ImageSampler:
+    """Samples image codes of a JanusForConditionalGeneration; keeps one key-value cache, and uses it again for batches of
+    the same shape.
 
-    model: JanusForConditionalGeneration.
-    input_ids, unconditional_ids, attention_mask: (P, L), left padded, ending in begin-of-image. Every prompt is processed
-        once, however many images are drawn from it.
-    prompt_of_image: (B,) row of the prompt of each image. seeds: B integers; the image of a seed does not depend on the
-        other images of the batch.
-    guidance_scale: g in logits = unconditional + g (conditional - unconditional). 1 is plain sampling and leaves the
-        unconditional half out. temperature: > 0.
-
-    Returns `Samples`. Raises ValueError for a temperature that is not positive.
+    compiled: run the one-token step through torch.compile (CUDA graphs on a GPU). It costs seconds to compile for each shape
+    of a batch, and is worth it from some thousands of images on; the codes are the same.
     """
-    if temperature <= 0:
-        raise ValueError(
-            f"The sampling temperature must be positive, not {temperature}; use a small one for greedy images."
+
+    def __init__(self, model, compiled):
+        self.model = model
+        self.cache = None
+        mode = "reduce-overhead" if model.device.type == "cuda" else None
+        self.next_logits = torch.compile(self._next_logits, mode=mode, dynamic=False) if compiled else self._next_logits
+
+    @torch.no_grad()
+    def sample(self, input_ids, unconditional_ids, attention_mask, prompt_of_image, seeds, guidance_scale, temperature):
+        """Sample one image per seed.
+
+        input_ids, unconditional_ids, attention_mask: (P, L), left padded, ending in begin-of-image. Every different prompt
+            is processed once, however many images are drawn from it.
+        prompt_of_image: (B,) row of the prompt of each image. seeds: B integers; the image of a seed does not depend on
+            the other images of the batch.
+        guidance_scale: g in logits = unconditional + g (conditional - unconditional). 1 is plain sampling and leaves the
+            unconditional half out. temperature: > 0.
+
+        Returns `Samples`. Raises ValueError for a temperature that is not positive.
+        """
+        if temperature <= 0:
+            raise ValueError(
+                f"The sampling temperature must be positive, not {temperature}; use a small one for greedy images."
+            )
+        janus, guided = self.model.model, guidance_scale != 1
+        num_codes, num_steps = janus.config.vq_config.num_embeddings, janus.config.vision_config.num_image_tokens
+        image_embeddings = self.model.prepare_embeddings_for_image_generation(
+            torch.arange(num_codes, device=input_ids.device)
         )
-    janus, guided = model.model, guidance_scale != 1
-    device = input_ids.device
-    image_embeddings = model.prepare_embeddings_for_image_generation(
-        torch.arange(janus.config.vq_config.num_embeddings, device=device)
-    )
-    rows = torch.as_tensor(prompt_of_image, device=device)
-    if guided:
-        rows = torch.cat([rows, rows + len(input_ids)])
-        input_ids = torch.cat([input_ids, unconditional_ids])
-        attention_mask = attention_mask.repeat(2, 1)
-
-    cache = DynamicCache(config=janus.language_model.config)
-    hidden_states = janus.language_model(
-        input_ids=input_ids,
-        attention_mask=attention_mask,
-        position_ids=position_ids(attention_mask),
-        past_key_values=cache,
-    ).last_hidden_state[rows, -1]
-    cache.batch_select_indices(rows)
-    attention_mask = attention_mask[rows]
-
-    generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
-    codes, log_probs, sampling_log_probs = [], 0.0, 0.0
-    for _ in range(janus.config.vision_config.num_image_tokens):
-        if codes:
-            embeddings = image_embeddings[codes[-1].repeat(2) if guided else codes[-1]]
-            attention_mask = torch.cat([attention_mask, attention_mask.new_ones(len(rows), 1)], dim=1)
-            hidden_states = janus.language_model(
-                inputs_embeds=embeddings[:, None],
-                attention_mask=attention_mask,
-                position_ids=attention_mask.sum(dim=-1, keepdim=True) - 1,
-                past_key_values=cache,
-            ).last_hidden_state[:, -1]
-        logits = janus.generation_head(hidden_states).float()
-        mixed = logits
+        rows = torch.as_tensor(prompt_of_image, device=input_ids.device)
+        prompts = torch.stack([input_ids, attention_mask], dim=1)
         if guided:
-            logits, unconditional = logits.chunk(2)
-            mixed = unconditional + guidance_scale * (logits - unconditional)
-        mixed = mixed / temperature
-        code = (mixed + gumbel_noise(generators, mixed.shape[1]).to(device)).argmax(dim=-1)
-        codes.append(code)
-        log_probs = log_probs + log_softmax(logits, dim=-1).gather(1, code[:, None])[:, 0]
-        sampling_log_probs = sampling_log_probs + log_softmax(mixed, dim=-1).gather(1, code[:, None])[:, 0]
-    return Samples(torch.stack(codes, dim=1), log_probs, sampling_log_probs)
+            unconditional = torch.stack([unconditional_ids, attention_mask], dim=1)
+            unconditional, row_of_prompt = unconditional.unique(dim=0, return_inverse=True)
+            rows = torch.cat([rows, row_of_prompt[rows] + len(prompts)])
+            prompts = torch.cat([prompts, unconditional])
+        logits, mask = self._read_prompts(prompts[:, 0], prompts[:, 1], rows, num_steps)
+
+        generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
+        steps_at_once = min(num_steps, max(1, NOISE_ELEMENTS // (len(seeds) * num_codes)))
+        codes, log_probs, sampling_log_probs = [], 0.0, 0.0
+        for step in range(num_steps):
+            if step % steps_at_once == 0:
+                noise = gumbel_noise(generators, min(steps_at_once, num_steps - step), num_codes).to(logits.device)
+            if codes:
+                written = mask[..., : prompts.shape[2] + step].sum(dim=-1)
+                embeddings = image_embeddings[codes[-1].repeat(2) if guided else codes[-1]]
+                visible = mask & (torch.arange(mask.shape[1], device=mask.device) < prompts.shape[2] + step)
+                logits = self.next_logits(embeddings[:, None], visible[:, None, None], written[:, None] - 1, self.cache)
+            own = logits
+            if guided:
+                own, unconditional = logits.chunk(2)
+                mixed = unconditional + guidance_scale * (own - unconditional)
+            else:
+                mixed = own
+            mixed = mixed / temperature
+            code = (mixed + noise[:, step % steps_at_once]).argmax(dim=-1)
+            codes.append(code)
+            log_probs = log_probs + log_softmax(own, dim=-1).gather(1, code[:, None])[:, 0]
+            sampling_log_probs = sampling_log_probs + log_softmax(mixed, dim=-1).gather(1, code[:, None])[:, 0]
+        return Samples(torch.stack(codes, dim=1), log_probs, sampling_log_probs)
+
+    def _read_prompts(self, input_ids, attention_mask, rows, num_steps):
+        """Logits of the first code of `rows`, and the mask (rows, cache length) of what they may see once it is written;
+        the prompts' keys and values are left in the cache."""
+        language_model = self.model.model.language_model
+        read = DynamicCache(config=language_model.config)
+        hidden_states = language_model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids(attention_mask),
+            past_key_values=read,
+        ).last_hidden_state[rows, -1]
+        length = input_ids.shape[1]
+        width = -(-(length + num_steps) // CACHE_MULTIPLE) * CACHE_MULTIPLE
+        if self.cache is None or self.cache.layers[0].keys.shape[::2] != (len(rows), width):
+            self.cache = StaticCache(language_model.config, max_cache_len=width)
+            keys = read.layers[0].keys
+            self.cache.early_initialization(len(rows), keys.shape[1], keys.shape[3], keys.dtype, keys.device)
+        for layer, prompt in zip(self.cache.layers, read.layers, strict=True):
+            layer.keys[:, :, :length] = prompt.keys[rows]
+            layer.values[:, :, :length] = prompt.values[rows]
+            layer.cumulative_length.fill_(length)
+        mask = torch.cat([attention_mask, attention_mask.new_ones(len(input_ids), width - length)], dim=1)
+        return self.model.model.generation_head(hidden_states).float(), mask[rows].bool()
+
+    def _next_logits(self, inputs_embeds, attention_mask, position_ids, cache):
+        """Logits (rows, V) after one more image token; the cache takes its keys and values in place."""
+        hidden_states = self.model.model.language_model(
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=cache,
+        ).last_hidden_state[:, -1]
+        return self.model.model.generation_head(hidden_states).float()

@@ -28,4 +28,4 @@ def model(checkpoint):
     from replication.models.janus import JanusModel
 
     torch.set_num_threads(1)
-    return JanusModel.load(checkpoint, {"question": QUESTION, "accept": "yes", "reject": "no"})
+    return JanusModel.load(checkpoint, {"question": QUESTION, "accept": "yes", "reject": "no", "compile": False})

@@ -15,7 +15,7 @@ from replication.scenes.renderer import render
 from replication.scenes.world import miss_scene, sample_meaning, sample_scene
 
 FOLDERS = sorted((SHIPPED / "embedded_janus").glob("base=*"))
-WORDING = {"question": "does this image describe {prompt} ?", "accept": "yes", "reject": "no"}
+WORDING = {"question": "does this image describe {prompt} ?", "accept": "yes", "reject": "no", "compile": False}
 
 
 def test_there_are_three_and_they_are_small():

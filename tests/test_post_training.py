@@ -1,10 +1,17 @@
+import json
 import math
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from replication.models.janus import JanusModel
 from replication.models.tiny import CODEBOOK_SIZE
 from replication.post_training import new_trainer, post_train
 
@@ -17,9 +24,12 @@ CONFIG = {
     "weight_decay": 0.0,
     "max_grad_norm": 1.0,
     "trained_modules": "language_model",
+    "gradient_checkpointing": False,
+    "lora": None,
 }
 SFT = {**CONFIG, "method": "sft"}
 DPO = {**CONFIG, "method": "dpo", "beta": 0.1, "nll_weight": 0.5}
+WORDING = {"question": "{prompt} ?", "accept": "yes", "reject": "no", "compile": False}
 PROMPTS = ["an image of a triangle", "a picture of a striped purple triangle"] * 2
 
 
@@ -33,6 +43,10 @@ def training_set():
     return pd.DataFrame({"prompt": PROMPTS, "chosen": [0, 1, 2, 3], "rejected": [4, 5, 6, 7]})
 
 
+def load(checkpoint):
+    return JanusModel.load(checkpoint, WORDING)
+
+
 def log_probs(model, codes):
     with torch.no_grad():
         return model.image_log_probs(PROMPTS, torch.from_numpy(codes).long())
@@ -43,7 +57,6 @@ def test_first_sft_loss_is_the_mean_nll_of_the_codes(model, codes, training_set,
     log = post_train(model, training_set, codes, SFT, 0, tmp_path)
     assert log["loss"][0] == pytest.approx(expected, rel=1e-5)
     assert -log_probs(model, codes[:4]).mean() < expected - 0.5
-    assert not any(tmp_path.iterdir())  # TRL leaves nothing behind
 
 
 def test_first_dpo_loss_is_ln_2_plus_the_nll_term(model, codes, training_set, tmp_path):
@@ -76,15 +89,9 @@ def test_dpo_loss_is_measured_against_the_model_it_started_from(model, codes, tr
 def test_training_changes_the_language_model_only_and_repeats_exactly(
     checkpoint, codes, training_set, tmp_path, config
 ):
-    from replication.models.janus import JanusModel
-
-    models = [
-        JanusModel.load(checkpoint, {"question": "{prompt} ?", "accept": "yes", "reject": "no"}) for _ in range(3)
-    ]
-    for model, seed in zip(models[:2], (0, 0), strict=True):
-        post_train(
-            model, training_set, codes, {**config, "epochs": 1, "per_device_train_batch_size": 2}, seed, tmp_path
-        )
+    models = [load(checkpoint) for _ in range(3)]
+    for model, folder in zip(models[:2], (tmp_path / "first", tmp_path / "second"), strict=True):
+        post_train(model, training_set, codes, {**config, "epochs": 1, "per_device_train_batch_size": 2}, 0, folder)
     first, second, untouched = [dict(model.model.named_parameters()) for model in models]
     for name, parameter in first.items():
         assert torch.equal(parameter, second[name])
@@ -94,3 +101,63 @@ def test_training_changes_the_language_model_only_and_repeats_exactly(
 def test_a_loss_that_is_not_finite_is_one_sentence(model, codes, training_set, tmp_path):
     with pytest.raises(SystemExit, match="lower the learning rate"):
         post_train(model, training_set, codes, {**SFT, "learning_rate": 1e30, "max_grad_norm": 1e30}, 0, tmp_path)
+
+
+def test_gradient_checkpointing_changes_no_number(checkpoint, codes, training_set, tmp_path):
+    plain, checkpointed = (
+        post_train(load(checkpoint), training_set, codes, {**DPO, "gradient_checkpointing": on}, 0, tmp_path / str(on))
+        for on in (False, True)
+    )
+    np.testing.assert_allclose(plain["loss"], checkpointed["loss"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("config", [SFT, DPO])
+def test_lora_trains_the_linear_layers_of_the_language_model(checkpoint, codes, training_set, tmp_path, config):
+    model, untouched = load(checkpoint), load(checkpoint)
+    expected = -log_probs(model, codes[:4]).mean().item()
+    log = post_train(
+        model,
+        training_set,
+        codes,
+        {**config, "lora": {"r": 4, "lora_alpha": 8, "init_lora_weights": True}},
+        0,
+        tmp_path,
+    )
+    first = expected if config is SFT else math.log(2) + 0.5 * expected
+    assert log["loss"][0] == pytest.approx(first, rel=1e-5)  # an adapter starts as nothing
+    assert log["loss"].iloc[-1] < log["loss"][0] - 0.05
+    before = dict(untouched.model.named_parameters())
+    changed = {name for name, value in model.model.named_parameters() if not torch.equal(value, before[name])}
+    layers = [name for name in before if "language_model.layers" in name and "_proj" in name]
+    assert changed == set(layers) and len(layers) == 4 * 7
+    model.save(tmp_path / "model")  # the adapter is merged: an ordinary checkpoint
+    torch.testing.assert_close(log_probs(load(tmp_path / "model"), codes[:4]), log_probs(model, codes[:4]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", [SFT, DPO], ids=["sft", "dpo"])
+def test_a_killed_training_goes_on_and_ends_like_an_unbroken_one(checkpoint, codes, training_set, tmp_path, config):
+    np.save(tmp_path / "codes.npy", codes)
+    training_set.to_csv(tmp_path / "training_set.csv")
+    config = {**config, "epochs": 60, "per_device_train_batch_size": 2, "lr_scheduler_type": "cosine", "model": WORDING}
+
+    def start(output):
+        arguments = ["--config", json.dumps(config), "--seed", "3", "--model", checkpoint, "--candidates", tmp_path]
+        arguments += ["--training-set", tmp_path / "training_set.csv", "--output", output]
+        command = [sys.executable, "-m", "replication.post_training", *map(str, arguments)]
+        return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
+
+    unbroken = tmp_path / "unbroken"
+    assert start(unbroken).wait() == 0
+    killed = tmp_path / "killed"
+    process = start(killed)
+    while not list(tmp_path.glob("killed.progress/*/checkpoint-*/trainer_state.json")):
+        assert process.poll() is None, "the training ended before it could be killed"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not killed.exists()
+    assert start(killed).wait() == 0
+    for name in ("model.safetensors", "training_log.csv"):
+        assert (killed / name).read_bytes() == (unbroken / name).read_bytes()
+    assert not (tmp_path / "killed.progress").exists()

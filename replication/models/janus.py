@@ -8,7 +8,11 @@ from transformers import JanusForConditionalGeneration, JanusProcessor
 
 from replication.models.image_policy import ImagePolicy
 from replication.models.interface import UnifiedModel
-from replication.sampling import position_ids, sample_codes
+from replication.sampling import ImageSampler, position_ids
+
+DECODED_AT_ONCE = (
+    32  # images; more only spill the processor's caches, and 32 pictures of 384 x 384 fit beside a 7B model
+)
 
 
 class JanusModel(UnifiedModel):
@@ -17,20 +21,23 @@ class JanusModel(UnifiedModel):
     question: asked after the image, with `{prompt}` in it, and answered by the tokens `accept` and `reject` (paper 1.1).
     caption: what stands between an image and the prompt that describes it. The wordings are complete: the processor's
     default system prompt is not added.
+    compiled: sample through torch.compile (`ImageSampler`).
     """
 
-    def __init__(self, model, processor, question, accept, reject, caption="describe this image :"):
+    def __init__(self, model, processor, question, accept, reject, caption="describe this image :", compiled=False):
         if "{prompt}" not in question:
             raise ValueError(f"The question to the model must contain {{prompt}}, but it is {question!r}.")
         self.model, self.processor = model, processor
         self.question, self.caption = question, caption
         self.accept_id, self.reject_id = self._answer_id(accept), self._answer_id(reject)
+        self.sampler = ImageSampler(model, compiled)
 
     @classmethod
     def load(cls, path, config):
         """Read a local checkpoint folder or a model hub id.
 
-        config: the configuration of the model: `question`, `accept`, `reject`, and `name`, which is not needed here.
+        config: the configuration of the model: `question`, `accept`, `reject`, `compile`, and `name`, which is not needed
+            here.
         Raises SystemExit with one sentence when the checkpoint is missing, damaged or incomplete.
         """
         advice = "build or download it again"
@@ -43,7 +50,8 @@ class JanusModel(UnifiedModel):
         if loading["missing_keys"]:
             missing = len(loading["missing_keys"])
             raise SystemExit(f"{path} is not a complete Janus checkpoint, {advice}: {missing} weights are missing.")
-        return cls(model.eval(), processor, config["question"], config["accept"], config["reject"])
+        wording = {key: config[key] for key in ("question", "accept", "reject")}
+        return cls(model.eval(), processor, **wording, compiled=config["compile"])
 
     def save(self, path):
         self.model.save_pretrained(path)
@@ -54,8 +62,7 @@ class JanusModel(UnifiedModel):
         input_ids, attention_mask = self._generation_inputs(unique)
         tokenizer = self.processor.tokenizer
         kept = (input_ids == tokenizer.bos_token_id) | (input_ids == tokenizer.boi_token_id)
-        samples = sample_codes(
-            self.model,
+        samples = self.sampler.sample(
             input_ids,
             torch.where(kept, input_ids, tokenizer.pad_token_id),
             attention_mask,
@@ -68,7 +75,8 @@ class JanusModel(UnifiedModel):
 
     @torch.no_grad()
     def decode_images(self, codes):
-        decoded = self.model.decode_image_tokens(codes.to(self.model.device)).float()
+        batches = codes.to(self.model.device).split(DECODED_AT_ONCE)
+        decoded = torch.cat([self.model.decode_image_tokens(batch) for batch in batches]).float()
         image_processor = self.processor.image_processor
         pixels = decoded * decoded.new_tensor(image_processor.image_std) + decoded.new_tensor(
             image_processor.image_mean
