@@ -23,8 +23,8 @@ def draw_images(model, prompts, number, index_name, purpose, seed, config):
     purpose, seed: name the random stream (`image_seed`). config: guidance_scale, temperature, threshold, batch_size.
 
     Returns a frame with the columns of `prompts`, index_name, image_seed, log_prob (without guidance, temperature 1),
-    alignment_logit, verdict = 1[alignment_logit > threshold], truth (the oracle's), prompt by prompt; in the same order
-    codes (n, T) int16 and images (n, H, W, 3) uint8.
+    alignment_logit, verdict = 1[alignment_logit > threshold], truth (the oracle's), prompt by prompt; and in the same order
+    codes (n, T) int16. Pixels are not kept: at 384 x 384 they would outgrow any memory, and codes decode again.
     """
     rows = prompts.loc[prompts.index.repeat(number)].reset_index(drop=True)
     rows[index_name] = np.tile(np.arange(number), len(prompts))
@@ -32,7 +32,7 @@ def draw_images(model, prompts, number, index_name, purpose, seed, config):
         image_seed(seed, purpose, prompt_id, index)
         for prompt_id, index in zip(rows["prompt_id"], rows[index_name], strict=True)
     ]
-    codes, images, log_probs, logits = [], [], [], []
+    codes, log_probs, logits, truth = [], [], [], []
     for start in tqdm(range(0, len(rows), config["batch_size"]), desc=f"images for {purpose}"):
         batch = rows.iloc[start : start + config["batch_size"]]
         batch_codes, batch_log_probs = model.sample_images(
@@ -40,14 +40,22 @@ def draw_images(model, prompts, number, index_name, purpose, seed, config):
         )
         codes.append(batch_codes.cpu().numpy().astype(np.int16))
         log_probs.append(batch_log_probs.double().cpu().numpy())
-        images.append(model.decode_images(batch_codes))
-        logits.append(own_logits(model, images[-1], batch["prompt"]))
-    images = np.concatenate(images)
+        images = model.decode_images(batch_codes)
+        logits.append(own_logits(model, images, batch["prompt"]))
+        truth.append(oracle.judge(images, batch["prompt"]))
     rows["log_prob"] = np.concatenate(log_probs)
     rows["alignment_logit"] = np.concatenate(logits)
     rows["verdict"] = (rows["alignment_logit"] > config["threshold"]).astype(int)
-    rows["truth"] = oracle.judge(images, rows["prompt"]).astype(int)
-    return rows, np.concatenate(codes), images
+    rows["truth"] = np.concatenate(truth).astype(int)
+    return rows, np.concatenate(codes)
+
+
+def decode(model, codes, batch_size):
+    """Images (n, H, W, 3) uint8 of codes (n, T), decoded in batches."""
+    starts = range(0, len(codes), batch_size)
+    return np.concatenate(
+        [model.decode_images(torch.from_numpy(codes[start : start + batch_size]).long()) for start in starts]
+    )
 
 
 @torch.no_grad()
@@ -65,7 +73,7 @@ def main():
     parser.add_argument("--output", type=Path, required=True, help="folder of candidates.csv and codes.npy")
     arguments = parser.parse_args()
     config = arguments.config
-    rows, codes, _ = draw_images(
+    rows, codes = draw_images(
         JanusModel.load(arguments.model, config["model"]),
         pd.read_csv(arguments.prompts / "train.csv"),
         config["candidates_per_prompt"],

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from tqdm import tqdm
 
 from replication import metrics
-from replication.candidates import draw_images, own_logits
+from replication.candidates import decode, draw_images, own_logits
 from replication.files import atomic_directory
 from replication.models.janus import JanusModel
 from replication.provenance import write_provenance
@@ -35,9 +34,7 @@ def judge_pretrained_images(model, baseline, codes, config):
     Returns a frame prompt_id, subtask, stratum, image, truth, before, after. A verdict on the *new* images would say
     nothing about understanding, because the images change with the model.
     """
-    starts = range(0, len(codes), config["batch_size"])
-    batches = (torch.from_numpy(codes[start : start + config["batch_size"]]).long() for start in starts)
-    images = np.concatenate([model.decode_images(batch) for batch in batches])
+    images = decode(model, codes, config["batch_size"])
     logits = _batched_logits(model, images, baseline["prompt"], config, "images of the pre-trained model")
     verdicts = baseline[["prompt_id", "subtask", "stratum", "image", "truth"]].copy()
     return verdicts.assign(before=baseline["verdict"], after=(logits > config["threshold"]).astype(int))
@@ -77,7 +74,7 @@ def main():
     model = JanusModel.load(arguments.model, config["model"])
     prompts = pd.read_csv(arguments.prompts / "evaluation.csv")
 
-    own, codes, images = draw_images(model, prompts, number, "image", "evaluation", arguments.seed, config)
+    own, codes = draw_images(model, prompts, number, "image", "evaluation", arguments.seed, config)
     probe_images = np.load(arguments.prompts / "probe_images.npy", allow_pickle=False)
     probe = judge_probe(model, pd.read_csv(arguments.prompts / "probe.csv"), probe_images, config)
     pretrained = None
@@ -91,7 +88,8 @@ def main():
     with atomic_directory(arguments.output) as folder:
         own.to_csv(folder / "images.csv", index=False)
         np.save(folder / "codes.npy", codes, allow_pickle=False)
-        np.save(folder / "images.npy", images[::number], allow_pickle=False)
+        shown = decode(model, codes[::number], config["batch_size"])
+        np.save(folder / "images.npy", shown, allow_pickle=False)
         probe.to_csv(folder / "probe_verdicts.csv", index=False)
         if pretrained is not None:
             pretrained.to_csv(folder / "pretrained_verdicts.csv", index=False)

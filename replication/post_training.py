@@ -1,8 +1,8 @@
 """Post-training of the generation branch by SFT or DPO + NLL through TRL's own trainers (paper section 3).
 
 Rows are tokenised here, in the joint vocabulary of the image policy: completions are image codes, and the loss is on them
-alone. TRL has no public door for such rows, hence the two subclasses. A training that was stopped goes on from its last
-finished epoch, and ends as if it had not been.
+alone. TRL has no public door for such rows, hence the two subclasses. A training that was stopped goes on from an
+earlier end of an epoch, and ends as if it had not been.
 """
 
 import argparse
@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,18 @@ class StopAtNaN(TrainerCallback):
             )
 
 
+class CheckpointSometimes(TrainerCallback):
+    """Writes a checkpoint at the first end of an epoch after every so many minutes."""
+
+    def __init__(self, minutes):
+        self.minutes, self.last = minutes, time.monotonic()
+
+    def on_epoch_end(self, args, state, control, **kwargs):
+        if time.monotonic() - self.last >= 60 * self.minutes:
+            control.should_save = True
+            self.last = time.monotonic()
+
+
 def sft_rows(policy, training_set, codes):
     """Dataset of input_ids and labels: prompt and image in the joint vocabulary, the loss on the image codes only.
 
@@ -133,7 +146,7 @@ def new_trainer(policy, training_set, codes, config, seed, output_dir):
         "bf16": False,  # float32: TRL's default bf16 is slower and less exact on a CPU
         "gradient_checkpointing": config["gradient_checkpointing"],
         "dataloader_pin_memory": False,
-        "save_strategy": "epoch",
+        "save_strategy": "no",  # but see CheckpointSometimes
         "save_total_limit": 1,
         "report_to": "none",
         "logging_strategy": "epoch",
@@ -160,7 +173,7 @@ def new_trainer(policy, training_set, codes, config, seed, output_dir):
         args=arguments,
         train_dataset=rows,
         processing_class=policy.tokenizer,
-        callbacks=[StopAtNaN()],
+        callbacks=[StopAtNaN(), CheckpointSometimes(config["checkpoint_every_minutes"])],
         peft_config=adapter,
     )
 
@@ -202,7 +215,7 @@ def main():
         model.save(folder)
         log.to_csv(folder / "training_log.csv", index=False)
         write_provenance(folder / "provenance.json", config, arguments.seed)
-    shutil.rmtree(progress.parent)
+    shutil.rmtree(progress.parent, ignore_errors=True)
 
 
 def _progress_folder(arguments):

@@ -24,6 +24,7 @@ CONFIG = {
     "weight_decay": 0.0,
     "max_grad_norm": 1.0,
     "trained_modules": "language_model",
+    "checkpoint_every_minutes": 5,
     "gradient_checkpointing": False,
     "lora": None,
 }
@@ -140,6 +141,7 @@ def test_a_killed_training_goes_on_and_ends_like_an_unbroken_one(checkpoint, cod
     np.save(tmp_path / "codes.npy", codes)
     training_set.to_csv(tmp_path / "training_set.csv")
     config = {**config, "epochs": 60, "per_device_train_batch_size": 2, "lr_scheduler_type": "cosine", "model": WORDING}
+    config["checkpoint_every_minutes"] = 0
 
     def start(output):
         arguments = ["--config", json.dumps(config), "--seed", "3", "--model", checkpoint, "--candidates", tmp_path]

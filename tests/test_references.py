@@ -23,6 +23,7 @@ CONFIG = {
     "weight_decay": 0.0,
     "max_grad_norm": 1.0,
     "trained_modules": "language_model",
+    "checkpoint_every_minutes": 5,
     "gradient_checkpointing": False,
     "lora": None,
     "beta": 0.1,
