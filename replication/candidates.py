@@ -14,17 +14,18 @@ from replication.judges import oracle
 from replication.models.janus import JanusModel
 from replication.provenance import write_provenance
 from replication.sampling import image_seed
+from replication.verdicts import own_verdicts
 
 
 def draw_images(model, prompts, number, index_name, purpose, seed, config):
     """Draw `number` images per prompt and judge each by the model itself and by the oracle.
 
     prompts: frame with columns prompt_id, prompt, subtask, stratum. index_name: column that counts a prompt's images.
-    purpose, seed: name the random stream (`image_seed`). config: guidance_scale, temperature, threshold, batch_size.
+    purpose, seed: name the random stream (`image_seed`). config: guidance_scale, temperature, batch_size, and how verdicts
+    are had (`own_verdicts`).
 
     Returns a frame with the columns of `prompts`, index_name, image_seed, log_prob (without guidance, temperature 1),
-    alignment_logit, verdict = 1[alignment_logit > threshold], truth (the oracle's), prompt by prompt; and in the same order
-    codes (n, T) int16. Pixels are not kept: at 384 x 384 they would outgrow any memory, and codes decode again.
+    those of `own_verdicts`, and truth (the oracle's), prompt by prompt; and in the same order codes (n, T) int16. Pixels are not kept: at 384 x 384 they would outgrow any memory, and codes decode again.
     """
     rows = prompts.loc[prompts.index.repeat(number)].reset_index(drop=True)
     rows[index_name] = np.tile(np.arange(number), len(prompts))
@@ -32,7 +33,7 @@ def draw_images(model, prompts, number, index_name, purpose, seed, config):
         image_seed(seed, purpose, prompt_id, index)
         for prompt_id, index in zip(rows["prompt_id"], rows[index_name], strict=True)
     ]
-    codes, log_probs, logits, truth = [], [], [], []
+    codes, log_probs, verdicts, truth = [], [], [], []
     for start in tqdm(range(0, len(rows), config["batch_size"]), desc=f"images for {purpose}"):
         batch = rows.iloc[start : start + config["batch_size"]]
         batch_codes, batch_log_probs = model.sample_images(
@@ -41,11 +42,10 @@ def draw_images(model, prompts, number, index_name, purpose, seed, config):
         codes.append(batch_codes.cpu().numpy().astype(np.int16))
         log_probs.append(batch_log_probs.double().cpu().numpy())
         images = model.decode_images(batch_codes)
-        logits.append(own_logits(model, images, batch["prompt"]))
+        verdicts.append(own_verdicts(model, images, batch["prompt"], config))
         truth.append(oracle.judge(images, batch["prompt"]))
     rows["log_prob"] = np.concatenate(log_probs)
-    rows["alignment_logit"] = np.concatenate(logits)
-    rows["verdict"] = (rows["alignment_logit"] > config["threshold"]).astype(int)
+    rows = rows.join(pd.concat(verdicts, ignore_index=True))
     rows["truth"] = np.concatenate(truth).astype(int)
     return rows, np.concatenate(codes)
 
@@ -56,12 +56,6 @@ def decode(model, codes, batch_size):
     return np.concatenate(
         [model.decode_images(torch.from_numpy(codes[start : start + batch_size]).long()) for start in starts]
     )
-
-
-@torch.no_grad()
-def own_logits(model, images, prompts):
-    """The model's alignment logits of one batch, as a numpy array (n,)."""
-    return model.alignment_logits(images, list(prompts)).double().cpu().numpy()
 
 
 def main():

@@ -13,18 +13,17 @@ import pandas as pd
 from tqdm import tqdm
 
 from replication import metrics
-from replication.candidates import decode, draw_images, own_logits
+from replication.candidates import decode, draw_images
 from replication.files import atomic_directory
 from replication.models.janus import JanusModel
 from replication.provenance import write_provenance
+from replication.verdicts import own_verdicts
 
 
 def judge_probe(model, probe, images, config):
-    """The frame `probe` (probe_id, prompt, subtask, stratum, label) with alignment_logit and verdict on its `images`."""
-    judged = probe.drop(columns="prompt")
-    judged["alignment_logit"] = _batched_logits(model, images, probe["prompt"], config, "held-out scenes")
-    judged["verdict"] = (judged["alignment_logit"] > config["threshold"]).astype(int)
-    return judged
+    """The frame `probe` (probe_id, prompt, subtask, stratum, label) with the columns of `own_verdicts` on its `images`."""
+    verdicts = _batched_verdicts(model, images, probe["prompt"], config, "held-out scenes")
+    return probe.drop(columns="prompt").join(verdicts)
 
 
 def judge_pretrained_images(model, baseline, codes, config):
@@ -35,18 +34,19 @@ def judge_pretrained_images(model, baseline, codes, config):
     nothing about understanding, because the images change with the model.
     """
     images = decode(model, codes, config["batch_size"])
-    logits = _batched_logits(model, images, baseline["prompt"], config, "images of the pre-trained model")
+    after = _batched_verdicts(model, images, baseline["prompt"], config, "images of the pre-trained model")
     verdicts = baseline[["prompt_id", "subtask", "stratum", "image", "truth"]].copy()
-    return verdicts.assign(before=baseline["verdict"], after=(logits > config["threshold"]).astype(int))
+    return verdicts.assign(before=baseline["verdict"], after=after["verdict"])
 
 
-def _batched_logits(model, images, prompts, config, what):
+def _batched_verdicts(model, images, prompts, config, what):
     size = config["batch_size"]
-    return np.concatenate(
+    return pd.concat(
         [
-            own_logits(model, images[start : start + size], prompts.iloc[start : start + size])
+            own_verdicts(model, images[start : start + size], prompts.iloc[start : start + size], config)
             for start in tqdm(range(0, len(images), size), desc=what)
-        ]
+        ],
+        ignore_index=True,
     )
 
 

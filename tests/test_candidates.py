@@ -2,11 +2,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from replication.candidates import decode, draw_images, own_logits
+from replication.candidates import decode, draw_images
 from replication.evaluation import judge_pretrained_images, judge_probe
 from replication.scenes import STRATUM_OF, oracle
 
-CONFIG = {"guidance_scale": 1.0, "temperature": 1.0, "threshold": 0.0, "batch_size": 4}
+CONFIG = {"guidance_scale": 1.0, "temperature": 1.0, "verdict": "likelier", "threshold": 0.0, "batch_size": 4}
+
+
+def logits(model, images, prompts):
+    with torch.no_grad():
+        return model.alignment_logits(images, list(prompts)).numpy()
 
 
 def prompts():
@@ -26,7 +31,7 @@ def test_candidates_are_judged_images_of_their_own_seeds(model):
     images = model.decode_images(torch.from_numpy(codes).long())
     parts = decode(model, codes, 4)  # other batches: a level of difference is rounding
     np.testing.assert_allclose(parts.astype(int), images.astype(int), atol=1)
-    np.testing.assert_allclose(own_logits(model, images, rows["prompt"]), rows["alignment_logit"], atol=1e-2)
+    np.testing.assert_allclose(logits(model, images, rows["prompt"]), rows["alignment_logit"], atol=1e-2)
     assert (rows["verdict"] == (rows["alignment_logit"] > 0)).all()
     assert (rows["truth"] == oracle.judge(images, rows["prompt"].tolist())).all()
 
@@ -63,6 +68,6 @@ def test_probe_verdicts_follow_their_own_scenes(model):
     probe = pd.DataFrame({"probe_id": range(6), "prompt": texts, "subtask": "single_object", "label": [0, 1] * 3})
     probe["stratum"] = probe["subtask"].map(STRATUM_OF)
     judged = judge_probe(model, probe, images, CONFIG)
-    expected = [own_logits(model, images[i : i + 1], [texts[i]])[0] for i in range(6)]
+    expected = [logits(model, images[i : i + 1], [texts[i]])[0] for i in range(6)]
     np.testing.assert_allclose(judged["alignment_logit"], expected, atol=1e-4)
     assert (judged["verdict"] == (judged["alignment_logit"] > 0)).all()

@@ -39,6 +39,10 @@ class UnifiedModel(ABC):
         """
 
     @abstractmethod
+    def written_answers(self, images, prompts, max_new_tokens):
+        """The model's greedy answers to question(y) about each image, as a list of strings (paper section 1.3)."""
+
+    @abstractmethod
     def image_log_probs(self, prompts, codes):
         """log pi(x_t | x_<t, y) of every code, (B, T): teacher forced, differentiable, no guidance."""
 

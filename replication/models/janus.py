@@ -84,10 +84,22 @@ class JanusModel(UnifiedModel):
         return (pixels / image_processor.rescale_factor).clamp(0, 255).to(torch.uint8).cpu().numpy()
 
     def alignment_logits(self, images, prompts):
-        questions = [f"{self._image_placeholder()} {self.question.format(prompt=prompt)}" for prompt in prompts]
-        last = self._hidden_states(images, *self._tokenize(questions))[:, -1].float()
+        last = self._hidden_states(images, *self._questions(prompts))[:, -1].float()
         accept, reject = self.model.lm_head.weight[[self.accept_id, self.reject_id]].float()
         return last @ (accept - reject)
+
+    @torch.no_grad()
+    def written_answers(self, images, prompts, max_new_tokens):
+        input_ids, attention_mask = self._questions(prompts)
+        written = self.model.generate(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            pixel_values=self.pixel_values(images),
+            generation_mode="text",
+            do_sample=False,
+            max_new_tokens=max_new_tokens,
+        )
+        return self.processor.tokenizer.batch_decode(written[:, input_ids.shape[1] :], skip_special_tokens=True)
 
     def image_log_probs(self, prompts, codes):
         codes = codes.to(self.model.device)
@@ -158,6 +170,11 @@ class JanusModel(UnifiedModel):
         processor = self.processor
         image = processor.image_token * processor.num_image_tokens
         return f"{processor.image_start_token}{image}{processor.image_end_token}"
+
+    def _questions(self, prompts):
+        return self._tokenize(
+            [f"{self._image_placeholder()} {self.question.format(prompt=prompt)}" for prompt in prompts]
+        )
 
     def _tokenize(self, text):
         inputs = self.processor.tokenizer(text, padding=True, padding_side="left", return_tensors="pt")

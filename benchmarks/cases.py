@@ -1,0 +1,286 @@
+"""What is measured: every case does the same work by this package and by what a user would pick instead.
+
+A case yields `Row`s. Both sides are timed in turn, so that a slow minute of the machine strikes both.
+"""
+
+import copy
+import statistics
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+import trl.trainer.utils
+from trl import DPOConfig, DPOTrainer
+
+from benchmarks.shapes import janus_pro
+from replication import post_training
+from replication.config import load_stage
+from replication.models.janus import JanusModel
+from replication.prompts import prompt_table
+
+BASE = Path(__file__).parents[1] / "base_models/embedded_janus/base=0"
+GUIDANCE_SCALE = 2.0
+ANSWER_TOKENS = 8  # about "The score is 1." and the end of the answer (paper 1.2)
+
+
+class Row(NamedTuple):
+    """Medians over `repeats` of both sides in `unit`, and how many times better ours is."""
+
+    name: str
+    ours: float
+    alternative: float
+    ratio: float
+    unit: str
+    repeats: int
+
+
+def synchronised(work):
+    """Seconds that `work` takes, and its result."""
+    start = time.perf_counter()
+    result = work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start, result
+
+
+def compare(name, ours, alternative, amount, unit, repeats):
+    """Row of `amount` per second of two functions that do the same work."""
+    seconds = [(synchronised(ours)[0], synchronised(alternative)[0]) for _ in range(repeats)]
+    mine, theirs = (amount / statistics.median(side) for side in zip(*seconds, strict=True))
+    return Row(name, mine, theirs, mine / theirs, unit, repeats)
+
+
+def best_batch(work, sizes):
+    """The batch size of `sizes` at which `work(size)` is fastest, each tried once after a first call."""
+    work(sizes[0])
+    return min(sizes, key=lambda size: synchronised(partial(work, size))[0])
+
+
+def embedded_model(compiled=True):
+    config = {**load_stage("candidates", "tiny")["model"], "compile": compiled}
+    return JanusModel.load(BASE, config)
+
+
+def embedded_prompts(number):
+    return prompt_table(-(-number // 9), held_out=False, seed=0)["prompt"].sample(number, random_state=0).tolist()
+
+
+def batches(size, *columns):
+    return ([column[start : start + size] for column in columns] for start in range(0, len(columns[0]), size))
+
+
+def sample_and_decode(model, prompts, size):
+    """This package: one image per prompt, decoded."""
+    for part, seeds in batches(size, prompts, list(range(len(prompts)))):
+        model.decode_images(model.sample_images(part, seeds, GUIDANCE_SCALE, 1.0)[0])
+
+
+@torch.no_grad()
+def generate_and_decode(model, prompts, size):
+    """transformers: one image per prompt, decoded."""
+    for (part,) in batches(size, prompts):
+        inputs = model.processor(text=part, generation_mode="image", padding=True, return_tensors="pt")
+        codes = model.model.generate(
+            **inputs.to(model.model.device), generation_mode="image", do_sample=True, guidance_scale=GUIDANCE_SCALE
+        )
+        model.model.decode_image_tokens(codes)
+
+
+def candidates(device, repeats):
+    """10 candidates for each of 64 prompts, with guidance, decoded: each side at its best batch size."""
+    model = embedded_model()
+    prompts = [prompt for prompt in embedded_prompts(64) for _ in range(10)]
+    sizes = (64, 128, 320, 640)
+    ours, theirs = (
+        partial(work, model, prompts, best_batch(partial(work, model, prompts), sizes))
+        for work in (sample_and_decode, generate_and_decode)
+    )
+    ours()
+    yield compare("candidates", ours, theirs, len(prompts), "images/s", repeats)
+
+
+@torch.no_grad()
+def judge(model, images, prompts, size):
+    """This package: one forward pass per pair."""
+    for part, texts in batches(size, images, prompts):
+        model.alignment_logits(part, texts)
+
+
+@torch.no_grad()
+def write_answers(model, images, prompts, size):
+    """transformers: the answer is written, token by token."""
+    for part, texts in batches(size, images, prompts):
+        questions = [f"<image> {model.question.format(prompt=text)}" for text in texts]
+        inputs = model.processor(text=questions, images=list(part), padding=True, return_tensors="pt")
+        model.model.generate(
+            **inputs.to(model.model.device),
+            generation_mode="text",
+            do_sample=False,
+            max_new_tokens=ANSWER_TOKENS,
+            min_new_tokens=ANSWER_TOKENS,
+        )
+
+
+def verdicts(device, repeats):
+    """Verdicts on 640 images: the answer written one pair at a time, as in Janus' own example, and in the best batch."""
+    model = embedded_model()
+    prompts = [prompt for prompt in embedded_prompts(64) for _ in range(10)]
+    images = model.decode_images(model.sample_images(prompts, list(range(640)), 1.0, 1.0)[0])
+    ours = partial(judge, model, images, prompts, best_batch(partial(judge, model, images, prompts), (32, 128, 640)))
+    ours()
+    one_by_one = partial(write_answers, model, images[:64], prompts[:64], 1)
+    few = compare("verdicts", ours, one_by_one, 64, "pairs/s", repeats)
+    yield few._replace(ours=few.ours * 10, ratio=few.ratio * 10)  # ours judged ten times as many
+    written = partial(write_answers, model, images, prompts)
+    theirs = partial(written, best_batch(written, (32, 128, 640)))
+    yield compare("verdicts (alternative batched)", ours, theirs, 640, "pairs/s", repeats)
+
+
+class StockTrainer(post_training.PreTokenized, DPOTrainer):
+    """TRL as it comes, but for rows that are tokenised already."""
+
+
+def stock_dpo(model, training_set, codes, config):
+    """TRL without stored references: a second copy of the policy is asked at every step. Returns the logged losses."""
+    policy = model.image_policy("language_model")
+    reference = copy.deepcopy(model).image_policy("language_model").requires_grad_(False)
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = DPOConfig(
+            output_dir=folder,
+            num_train_epochs=config["epochs"],
+            learning_rate=config["learning_rate"],
+            per_device_train_batch_size=config["per_device_train_batch_size"],
+            lr_scheduler_type=config["lr_scheduler_type"],
+            warmup_steps=config["warmup_ratio"],
+            max_grad_norm=config["max_grad_norm"],
+            weight_decay=config["weight_decay"],
+            seed=0,
+            beta=config["beta"],
+            loss_type=["sigmoid", "sft"],
+            loss_weights=[1.0, config["nll_weight"]],
+            max_length=None,
+            bf16=False,
+            gradient_checkpointing=False,
+            dataloader_pin_memory=False,
+            save_strategy="no",
+            report_to="none",
+            logging_strategy="epoch",
+            logging_first_step=True,
+        )
+        rows = post_training.dpo_rows(policy, training_set, codes)
+        tokenizer = policy.tokenizer
+        trainer = StockTrainer(
+            model=policy, ref_model=reference, args=arguments, train_dataset=rows, processing_class=tokenizer
+        )
+        trainer.train()
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+def dpo_epoch(device, repeats):
+    """A DPO run of 30 epochs (paper section 3) on 128 pairs, and the losses that both log."""
+    prompts = embedded_prompts(128)
+    codes = embedded_model(False).sample_images(prompts * 2, list(range(256)), 1.0, 1.0)[0].numpy().astype(np.int16)
+    training_set = pd.DataFrame({"prompt": prompts, "chosen": range(128), "rejected": range(128, 256)})
+    config = {**load_stage("post_training", "tiny", experiment="dpo"), "epochs": 30}
+    tile = trl.trainer.utils._CHUNKED_LOGPROB_CHUNK_SIZE
+    losses = {}
+
+    def ours():
+        with tempfile.TemporaryDirectory() as folder:
+            log = post_training.post_train(embedded_model(False), training_set, codes, config, 0, Path(folder))
+        losses["ours"] = log["loss"]
+
+    def stock():
+        trl.trainer.utils._CHUNKED_LOGPROB_CHUNK_SIZE = 32768  # as TRL comes
+        losses["stock"] = stock_dpo(embedded_model(False), training_set, codes, config)
+        trl.trainer.utils._CHUNKED_LOGPROB_CHUNK_SIZE = tile
+
+    yield compare("dpo_epoch", ours, stock, 30, "epochs/s", repeats)
+    difference = np.abs(np.array(losses["ours"]) - np.array(losses["stock"])).max()
+    print(f"largest difference of the logged losses: {difference:.1e}")
+    if difference > 1e-5:
+        raise SystemExit("The losses of both sides differ by more than 1e-5, so their times cannot be compared.")
+
+
+def scaling(device, repeats):
+    """Seconds of sampling, decoding and judging against the number of images: `ours` for n, `alternative` n/160 times
+    the seconds for 160, so that a ratio of 1 is exactly linear."""
+    model = embedded_model(False)
+    prompts = embedded_prompts(128)
+
+    def work(number):
+        chosen = [prompts[i // 10] for i in range(number)]
+        for part, seeds in batches(160, chosen, list(range(number))):
+            images = model.decode_images(model.sample_images(part, seeds, 1.0, 1.0)[0])
+            judge(model, images, part, 160)
+
+    numbers = (160, 320, 640, 1280)
+    seconds = {n: [] for n in numbers}
+    work(160)
+    for _ in range(repeats):
+        for number in numbers:
+            seconds[number].append(synchronised(partial(work, number))[0])
+    median = {number: statistics.median(values) for number, values in seconds.items()}
+    for number in numbers:
+        linear = median[160] * number / 160
+        yield Row(f"scaling ({number} images)", median[number], linear, linear / median[number], "s", repeats)
+
+
+def janus_pro_shape(size, device, repeats, generated, judged):
+    """Sample, verdict, and one SFT and one DPO step at Janus-Pro's sizes with random weights."""
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    model = janus_pro(size, device, dtype)
+    name = f"janus_pro_{size}_shape"
+    prompts = embedded_prompts(max(generated))
+    for number in generated:
+        chosen = prompts[:number]
+        ours = partial(sample_and_decode, model, chosen, number)
+        theirs = partial(generate_and_decode, model, chosen, number)
+        ours()
+        yield compare(f"{name} (images, batch {number})", ours, theirs, number, "images/s", repeats)
+    codes, log_probs = model.sample_images(prompts[:2], [0, 1], GUIDANCE_SCALE, 1.0)
+    with torch.no_grad():
+        forced = model.image_log_probs(prompts[:2], codes).sum(dim=1)
+    difference = ((log_probs - forced).abs() / codes.shape[1]).max().item()
+    print(f"sampler against teacher forcing: {difference:.1e} per code")
+    images = model.decode_images(codes).repeat(judged // 2, axis=0)
+    texts = (prompts[:2] * judged)[:judged]
+    ours, theirs = partial(judge, model, images, texts, judged), partial(write_answers, model, images, texts, judged)
+    ours()
+    yield compare(f"{name} (verdicts)", ours, theirs, judged, "pairs/s", repeats)
+    training_set = pd.DataFrame({"prompt": prompts[:1], "chosen": [0], "rejected": [1]})
+    for method in ("sft", "dpo"):
+        for lora in ({"r": 64, "lora_alpha": 128}, None):
+            if lora is None and device == "cpu":
+                continue  # weights, gradients and two moments in float32 do not fit 24 GiB
+            config = {**load_stage("post_training", "tiny", experiment=method), "epochs": 1, "lora": lora}
+            config |= {"per_device_train_batch_size": 1, "gradient_checkpointing": True}
+            with tempfile.TemporaryDirectory() as folder:
+                step = partial(
+                    post_training.post_train, model, training_set, codes.cpu().numpy(), config, 0, Path(folder)
+                )
+                seconds, log = synchronised(step)
+            label = f"{name} (one {method} step, {'LoRA' if lora else 'all weights'})"
+            print(f"{label}: loss {log['loss'][0]:.4f}")
+            yield Row(label, seconds, float("nan"), float("nan"), "s", 1)
+
+
+def janus_pro_1b_shape(device, repeats):
+    generated, judged = ((1, 16, 64, 256), 64) if device == "cuda" else ((2,), 2)
+    yield from janus_pro_shape("1b", device, repeats if device == "cuda" else 1, generated, judged)
+
+
+def janus_pro_7b_shape(device, repeats):
+    if device == "cpu":
+        raise SystemExit("janus_pro_7b_shape needs a GPU: its weights alone take 15 GB in bfloat16; use --device cuda.")
+    yield from janus_pro_shape("7b", device, repeats, (1, 16, 64, 256), 64)
+
+
+CASES = {
+    case.__name__: case for case in (candidates, verdicts, dpo_epoch, janus_pro_1b_shape, janus_pro_7b_shape, scaling)
+}

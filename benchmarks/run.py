@@ -1,0 +1,79 @@
+"""Speed and memory beside what a user would pick instead; every ratio comes from one run on one machine.
+
+python -m benchmarks.run --device cpu [--only NAME] [--repeats 5]
+"""
+
+import argparse
+import platform
+import resource
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from benchmarks.cases import CASES, Row
+from replication.files import atomic_file
+
+FOLDER = Path(__file__).parent
+COLUMNS = [*Row._fields, "peak_memory_mb", "hardware", "versions"]
+
+
+def hardware(device):
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    models = [
+        line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
+    ]
+    return f"{models[0] if models else platform.processor()}, {torch.get_num_threads()} threads"
+
+
+def peak_memory_mb(device):
+    """Highest memory of this process so far: device memory on a GPU, resident memory otherwise."""
+    if device == "cuda":
+        return torch.cuda.max_memory_reserved() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def write(rows, device):
+    """Put `rows` in place of those of the same case in results-<device>.csv, and write the table anew."""
+    path = FOLDER / f"results-{device}.csv"
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    case = rows[0][0].split(" ")[0]
+    if path.exists():
+        kept = pd.read_csv(path)
+        table = pd.concat([kept[kept["name"].str.split(" ").str[0] != case], table])
+    order = {name: number for number, name in enumerate(CASES)}
+    table = table.sort_values("name", key=lambda names: names.str.split(" ").str[0].map(order), kind="stable")
+    with atomic_file(path) as partial:
+        table.to_csv(partial, index=False, float_format="%.6g")
+    with atomic_file(path.with_suffix(".md")) as partial:
+        partial.write_text(table.to_markdown(index=False, floatfmt=".4g") + "\n")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", choices=["cpu", "cuda"], required=True)
+    parser.add_argument("--only", choices=list(CASES))
+    parser.add_argument("--repeats", type=int, default=5)
+    arguments = parser.parse_args()
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("There is no GPU here that torch can use; run with --device cpu.")
+    if arguments.only is None:  # each case in a process of its own, or peak memory would be that of the largest
+        skipped = {"janus_pro_7b_shape"} if arguments.device == "cpu" else set()
+        common = ["--device", arguments.device, "--repeats", str(arguments.repeats)]
+        for name in [name for name in CASES if name not in skipped]:
+            subprocess.run([sys.executable, "-m", "benchmarks.run", "--only", name, *common], check=True)
+        return
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "trl"))
+    rows = []
+    for row in CASES[arguments.only](arguments.device, arguments.repeats):
+        print(f"{row.name}: {row.ours:.4g} against {row.alternative:.4g} {row.unit}, ratio {row.ratio:.2f}", flush=True)
+        rows.append([*row, peak_memory_mb(arguments.device), hardware(arguments.device), versions])
+    write(rows, arguments.device)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""The model's own verdict on an image: read off two logits, or written out and parsed (paper sections 1.2 and 1.3)."""
+
+import re
+
+import pandas as pd
+import torch
+
+SCORE = re.compile(r"score is:? *\{?([01])(?![.,]?\d)", re.IGNORECASE)
+
+
+def parse_score(answer):
+    """1 or 0 as the last "The score is {0,1}" of a written answer says (paper 1.2), or None when there is none."""
+    scores = SCORE.findall(answer)
+    return int(scores[-1]) if scores else None
+
+
+@torch.no_grad()
+def own_verdicts(model, images, prompts, config):
+    """The model's verdicts on one batch of images (n, H, W, 3), each with its own prompt.
+
+    config: `verdict`, the way a verdict is had, and what it needs:
+        likelier: one forward pass per image; 1[alignment_logit > `threshold`].
+        written: the model writes up to `answer_tokens` tokens, and `parse_score` reads them, as in the paper; an answer that
+            does not parse accepts nothing, and `metrics.unparsed` counts it.
+
+    Returns a frame with alignment_logit (graded in both ways: DPO ranks by it), verdict, and for written ones answer.
+    """
+    prompts = list(prompts)
+    logits = model.alignment_logits(images, prompts).double().cpu().numpy()
+    if config["verdict"] == "likelier":
+        return pd.DataFrame({"alignment_logit": logits, "verdict": (logits > config["threshold"]).astype(int)})
+    answers = model.written_answers(images, prompts, config["answer_tokens"])
+    verdicts = [int(parse_score(answer) == 1) for answer in answers]
+    return pd.DataFrame({"alignment_logit": logits, "verdict": verdicts, "answer": answers})

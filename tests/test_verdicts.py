@@ -1,0 +1,59 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from replication.metrics import summarise, unparsed
+from replication.scenes import SUBTASKS
+from replication.verdicts import own_verdicts, parse_score
+
+PROMPTS = ["an image of a triangle", "a picture of a striped purple triangle"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "score"),
+    [
+        ("The score is 1.", 1),
+        ("The score is 0.", 0),
+        ("A red cube on a table. The score is {1}.", 1),
+        ("the score is: 0", 0),
+        ("If it fits, the score is 1. It does not. The score is 0.", 0),
+        ("The score is 10", None),
+        ("The score is 0.5", None),
+        ("The score is 2.", None),
+        ("Yes, it does.", None),
+        ("", None),
+    ],
+)
+def test_scores_are_parsed_from_the_papers_format(answer, score):
+    assert parse_score(answer) == score
+
+
+def test_answers_that_do_not_parse_accept_nothing_and_are_counted(model, monkeypatch):
+    answers = ["The score is 1.", "Hm."]
+    monkeypatch.setattr(type(model), "written_answers", lambda self, images, prompts, tokens: answers[: len(prompts)])
+    images = np.zeros((2, 24, 24, 3), np.uint8)
+    verdicts = own_verdicts(model, images, PROMPTS, {"verdict": "written", "answer_tokens": 4})
+    assert list(verdicts["verdict"]) == [1, 0]
+    assert unparsed(verdicts["answer"]) == (0.5, 2)
+    frame = pd.concat([verdicts.assign(subtask=subtask, image=[0, 1], truth=1) for subtask in SUBTASKS])
+    probe = frame.assign(label=[0, 1] * len(SUBTASKS))
+    identity = {"preset": "p", "experiment": "e", "model": "m", "method": "x", "seed": 0}
+    metrics = summarise(frame, probe, None, identity).set_index(["subtask", "metric"])
+    assert metrics.loc[("overall", "unparsed"), "value"] == 0.0  # image 0 alone
+    assert metrics.loc[("overall", "unparsed_n"), "value"] == 0.5
+
+
+def test_written_answers_are_the_greedy_continuation_of_the_question(model):
+    images = np.random.default_rng(0).integers(256, size=(2, 24, 24, 3), dtype=np.uint8)
+    answers = model.written_answers(images, PROMPTS, 3)
+    processor = model.processor
+    for image, prompt, answer in zip(images, PROMPTS, answers, strict=True):
+        inputs = processor(text=f"<image> {model.question.format(prompt=prompt)}", images=image, return_tensors="pt")
+        ids = inputs["input_ids"]
+        assert (ids == processor.tokenizer.bos_token_id).sum() == 1
+        for _ in range(3):
+            with torch.no_grad():
+                logits = model.model(input_ids=ids, pixel_values=inputs["pixel_values"]).logits
+            ids = torch.cat([ids, logits[:, -1:].argmax(dim=-1)], dim=1)
+        assert answer == processor.tokenizer.decode(ids[0, -3:], skip_special_tokens=True)
