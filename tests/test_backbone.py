@@ -9,6 +9,7 @@ from scipy.stats import chisquare
 from torch.nn.functional import log_softmax
 from transformers import GenerationConfig
 
+from replication import sampling
 from replication.models.janus import JanusModel
 from replication.models.tiny import CODEBOOK_SIZE
 from replication.sampling import gumbel_noise, image_seed
@@ -98,6 +99,49 @@ def test_unguided_sampling_leaves_the_unconditional_half_out(model):
     model.sample_images(PROMPTS, [0, 1, 2], 2.0, 1.0)
     handle.remove()
     assert batches == [3] * 36 + [6] * 36
+
+
+def test_prompts_are_read_once_and_the_unconditional_one_once_per_length(model):
+    read = []
+    embed_tokens = model.model.model.language_model.embed_tokens
+    handle = embed_tokens.register_forward_hook(lambda m, inputs, output: read.append(len(inputs[0])))
+    prompts, seeds = prompts_and_seeds(30)
+    model.sample_images(prompts, seeds, 2.0, 1.0)
+    model.sample_images([PROMPTS[0], "a picture of a dotted green square"] * 5, list(range(10)), 2.0, 1.0)
+    handle.remove()
+    assert read == [3 + 3, 2 + 1]  # three prompts of three lengths; two of one length
+
+
+def test_the_cache_is_used_again_for_batches_of_the_same_shape(model):
+    model.sample_images(PROMPTS, [0, 1, 2], 1.0, 1.0)
+    cache = model.sampler.cache
+    again, _ = model.sample_images(PROMPTS[::-1], [5, 4, 3], 1.0, 1.0)
+    assert model.sampler.cache is cache
+    model.sample_images(PROMPTS[:2], [0, 1], 1.0, 1.0)
+    assert model.sampler.cache is not cache
+    fresh, _ = model.sample_images(PROMPTS[::-1], [5, 4, 3], 1.0, 1.0)
+    assert (again == fresh).all()  # nothing of the first batch was left in the cache
+
+
+@pytest.mark.slow
+def test_compiled_sampling_draws_the_same_images(model, checkpoint):
+    wording = {"question": model.question, "accept": "yes", "reject": "no", "compile": True}
+    compiled = JanusModel.load(checkpoint, wording)
+    prompts, seeds = prompts_and_seeds(6)
+    for first_seed in (0, 10):
+        codes, log_probs = model.sample_images(prompts, [seed + first_seed for seed in seeds], 2.0, 0.9)
+        same, same_log_probs = compiled.sample_images(prompts, [seed + first_seed for seed in seeds], 2.0, 0.9)
+        assert (codes == same).all()
+        torch.testing.assert_close(log_probs, same_log_probs, atol=1e-3, rtol=1e-5)
+    levels = model.decode_images(codes).astype(int) - compiled.decode_images(codes).astype(int)
+    assert np.abs(levels).max() <= 1
+
+
+@pytest.mark.parametrize("steps_at_once", [1, 5])
+def test_images_do_not_depend_on_how_much_noise_is_drawn_at_once(model, steps_at_once, monkeypatch):
+    codes, _ = model.sample_images(PROMPTS, [0, 1, 2], 1.0, 1.0)
+    monkeypatch.setattr(sampling, "NOISE_ELEMENTS", steps_at_once * 3 * CODEBOOK_SIZE)
+    assert (model.sample_images(PROMPTS, [0, 1, 2], 1.0, 1.0)[0] == codes).all()
 
 
 def test_gumbel_noise_samples_the_softmax():

@@ -21,7 +21,7 @@ class JanusModel(UnifiedModel):
     question: asked after the image, with `{prompt}` in it, and answered by the tokens `accept` and `reject` (paper 1.1).
     caption: what stands between an image and the prompt that describes it. The wordings are complete: the processor's
     default system prompt is not added.
-    compiled: sample through torch.compile (`ImageSampler`).
+    compiled: sample and decode through torch.compile (`ImageSampler`).
     """
 
     def __init__(self, model, processor, question, accept, reject, caption="describe this image :", compiled=False):
@@ -31,6 +31,8 @@ class JanusModel(UnifiedModel):
         self.question, self.caption = question, caption
         self.accept_id, self.reject_id = self._answer_id(accept), self._answer_id(reject)
         self.sampler = ImageSampler(model, compiled)
+        decode = model.decode_image_tokens
+        self._decode = torch.compile(decode, dynamic=False) if compiled else decode
 
     @classmethod
     def load(cls, path, config):
@@ -76,7 +78,7 @@ class JanusModel(UnifiedModel):
     @torch.no_grad()
     def decode_images(self, codes):
         batches = codes.to(self.model.device).split(DECODED_AT_ONCE)
-        decoded = torch.cat([self.model.decode_image_tokens(batch) for batch in batches]).float()
+        decoded = torch.cat([self._decode(batch) for batch in batches]).float()
         image_processor = self.processor.image_processor
         pixels = decoded * decoded.new_tensor(image_processor.image_std) + decoded.new_tensor(
             image_processor.image_mean
