@@ -19,6 +19,7 @@ from trl import DPOConfig, DPOTrainer
 
 from benchmarks.shapes import janus_pro
 from replication import post_training
+from replication.candidates import draw_images
 from replication.config import load_stage
 from replication.models.janus import JanusModel
 from replication.prompts import prompt_table
@@ -56,14 +57,20 @@ def compare(name, ours, alternative, amount, unit, repeats):
 
 
 def best_batch(work, sizes):
-    """The batch size of `sizes` at which `work(size)` is fastest, each tried once after a first call."""
-    work(sizes[0])
-    return min(sizes, key=lambda size: synchronised(partial(work, size))[0])
+    """The batch size of `sizes` at which `work(size)` is fastest, each timed after a first call that may compile."""
+
+    def seconds(size):
+        work(size)
+        return synchronised(partial(work, size))[0]
+
+    return min(sizes, key=seconds)
 
 
-def embedded_model(compiled=True):
-    config = {**load_stage("candidates", "tiny")["model"], "compile": compiled}
-    return JanusModel.load(BASE, config)
+def embedded_model(device, compiled=False):
+    config = load_stage("candidates", "tiny")["model"]
+    loaded = JanusModel.load(BASE, config)
+    wording = {key: config[key] for key in ("question", "accept", "reject")}
+    return JanusModel(loaded.model.to(device), loaded.processor, **wording, compiled=compiled)
 
 
 def embedded_prompts(number):
@@ -93,14 +100,13 @@ def generate_and_decode(model, prompts, size):
 
 def candidates(device, repeats):
     """10 candidates for each of 64 prompts, with guidance, decoded: each side at its best batch size."""
-    model = embedded_model()
+    model = embedded_model(device, compiled=True)
     prompts = [prompt for prompt in embedded_prompts(64) for _ in range(10)]
     sizes = (64, 128, 320, 640)
     ours, theirs = (
         partial(work, model, prompts, best_batch(partial(work, model, prompts), sizes))
         for work in (sample_and_decode, generate_and_decode)
     )
-    ours()
     yield compare("candidates", ours, theirs, len(prompts), "images/s", repeats)
 
 
@@ -128,11 +134,10 @@ def write_answers(model, images, prompts, size):
 
 def verdicts(device, repeats):
     """Verdicts on 640 images: the answer written one pair at a time, as in Janus' own example, and in the best batch."""
-    model = embedded_model()
+    model = embedded_model(device)
     prompts = [prompt for prompt in embedded_prompts(64) for _ in range(10)]
     images = model.decode_images(model.sample_images(prompts, list(range(640)), 1.0, 1.0)[0])
     ours = partial(judge, model, images, prompts, best_batch(partial(judge, model, images, prompts), (32, 128, 640)))
-    ours()
     one_by_one = partial(write_answers, model, images[:64], prompts[:64], 1)
     few = compare("verdicts", ours, one_by_one, 64, "pairs/s", repeats)
     yield few._replace(ours=few.ours * 10, ratio=few.ratio * 10)  # ours judged ten times as many
@@ -184,7 +189,9 @@ def stock_dpo(model, training_set, codes, config):
 def dpo_epoch(device, repeats):
     """A DPO run of 30 epochs (paper section 3) on 128 pairs, and the losses that both log."""
     prompts = embedded_prompts(128)
-    codes = embedded_model(False).sample_images(prompts * 2, list(range(256)), 1.0, 1.0)[0].numpy().astype(np.int16)
+    codes = (
+        embedded_model(device).sample_images(prompts * 2, list(range(256)), 1.0, 1.0)[0].cpu().numpy().astype(np.int16)
+    )
     training_set = pd.DataFrame({"prompt": prompts, "chosen": range(128), "rejected": range(128, 256)})
     config = {**load_stage("post_training", "tiny", experiment="dpo"), "epochs": 30}
     tile = trl.trainer.utils._CHUNKED_LOGPROB_CHUNK_SIZE
@@ -192,12 +199,12 @@ def dpo_epoch(device, repeats):
 
     def ours():
         with tempfile.TemporaryDirectory() as folder:
-            log = post_training.post_train(embedded_model(False), training_set, codes, config, 0, Path(folder))
+            log = post_training.post_train(embedded_model(device), training_set, codes, config, 0, Path(folder))
         losses["ours"] = log["loss"]
 
     def stock():
         trl.trainer.utils._CHUNKED_LOGPROB_CHUNK_SIZE = 32768  # as TRL comes
-        losses["stock"] = stock_dpo(embedded_model(False), training_set, codes, config)
+        losses["stock"] = stock_dpo(embedded_model(device), training_set, codes, config)
         trl.trainer.utils._CHUNKED_LOGPROB_CHUNK_SIZE = tile
 
     yield compare("dpo_epoch", ours, stock, 30, "epochs/s", repeats)
@@ -208,27 +215,26 @@ def dpo_epoch(device, repeats):
 
 
 def scaling(device, repeats):
-    """Seconds of sampling, decoding and judging against the number of images: `ours` for n, `alternative` n/160 times
-    the seconds for 160, so that a ratio of 1 is exactly linear."""
-    model = embedded_model(False)
-    prompts = embedded_prompts(128)
-
-    def work(number):
-        chosen = [prompts[i // 10] for i in range(number)]
-        for part, seeds in batches(160, chosen, list(range(number))):
-            images = model.decode_images(model.sample_images(part, seeds, 1.0, 1.0)[0])
-            judge(model, images, part, 160)
-
-    numbers = (160, 320, 640, 1280)
-    seconds = {n: [] for n in numbers}
-    work(160)
-    for _ in range(repeats):
-        for number in numbers:
-            seconds[number].append(synchronised(partial(work, number))[0])
-    median = {number: statistics.median(values) for number, values in seconds.items()}
-    for number in numbers:
-        linear = median[160] * number / 160
-        yield Row(f"scaling ({number} images)", median[number], linear, linear / median[number], "s", repeats)
+    """Seconds for n images with their verdicts, against n times the seconds per image of the smallest run: a ratio of 1 is
+    exactly linear. More prompts of 10 candidates, then more candidates for 32 prompts; from small to large, so that the
+    peak memory so far shows whether it grows."""
+    model = embedded_model(device)
+    config = {**load_stage("candidates", "tiny"), "batch_size": 160}
+    table = prompt_table(16, held_out=False, seed=0).sample(frac=1, random_state=0, ignore_index=True)
+    draw_images(model, table[:16], 10, "candidate", "scaling", 0, config)
+    for what, runs in (
+        ("prompts", [(prompts, 10) for prompts in (16, 32, 64, 128)]),
+        ("candidates", [(32, candidates) for candidates in (5, 10, 20, 40)]),
+    ):
+        per_image = None
+        for prompts, number in runs:
+            work = partial(draw_images, model, table[:prompts], number, "candidate", "scaling", 0, config)
+            seconds = statistics.median(synchronised(work)[0] for _ in range(repeats))
+            images = prompts * number
+            per_image = per_image or seconds / images
+            linear = per_image * images
+            name = f"scaling (more {what}: {prompts} x {number})"
+            yield Row(name, seconds, linear, linear / seconds, "s", repeats)
 
 
 def janus_pro_shape(size, device, repeats, generated, judged):

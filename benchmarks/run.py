@@ -11,7 +11,9 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pandas as pd
+import seaborn as sns
 import torch
 
 from benchmarks.cases import CASES, Row
@@ -53,6 +55,23 @@ def write(rows, device):
         partial.write_text(table.to_markdown(index=False, floatfmt=".4g") + "\n")
 
 
+def plot_scaling(device):
+    """scaling-<device>.png: seconds and peak memory against the number of images."""
+    table = pd.read_csv(FOLDER / f"results-{device}.csv")
+    parts = (
+        table["name"].str.extract(r"scaling \(more (?P<more>\w+): (?P<prompts>\d+) x (?P<candidates>\d+)\)").dropna()
+    )
+    table = table.join(parts, how="inner").astype({"prompts": int, "candidates": int})
+    table["images"] = table["prompts"] * table["candidates"]
+    figure, axes = plt.subplots(1, 2, figsize=(7, 3), layout="constrained")
+    for axis, column, label in zip(axes, ("ours", "peak_memory_mb"), ("seconds", "peak memory (MB)"), strict=True):
+        sns.lineplot(table, x="images", y=column, hue="more", style="more", markers=True, ax=axis)
+        axis.set(xlabel="images sampled, decoded and judged", ylabel=label, ylim=(0, None), xlim=(0, None))
+        sns.despine(ax=axis)
+    with atomic_file(FOLDER / f"scaling-{device}.png") as partial:
+        figure.savefig(partial, dpi=150)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", choices=["cpu", "cuda"], required=True)
@@ -73,6 +92,8 @@ def main():
         print(f"{row.name}: {row.ours:.4g} against {row.alternative:.4g} {row.unit}, ratio {row.ratio:.2f}", flush=True)
         rows.append([*row, peak_memory_mb(arguments.device), hardware(arguments.device), versions])
     write(rows, arguments.device)
+    if arguments.only == "scaling":
+        plot_scaling(arguments.device)
 
 
 if __name__ == "__main__":
