@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from tqdm import tqdm
 
 from replication.files import atomic_directory
@@ -25,7 +24,8 @@ def draw_images(model, prompts, number, index_name, purpose, seed, config):
     are had (`own_verdicts`).
 
     Returns a frame with the columns of `prompts`, index_name, image_seed, log_prob (without guidance, temperature 1),
-    those of `own_verdicts`, and truth (the oracle's), prompt by prompt; and in the same order codes (n, T) int16. Pixels are not kept: at 384 x 384 they would outgrow any memory, and codes decode again.
+    those of `own_verdicts`, and truth (the oracle's), prompt by prompt; and in the same order codes (n, T) int16. Pixels
+    are not kept: 60,000 pictures of 384 x 384 are 26 GB, and codes decode again.
     """
     rows = prompts.loc[prompts.index.repeat(number)].reset_index(drop=True)
     rows[index_name] = np.tile(np.arange(number), len(prompts))
@@ -48,14 +48,6 @@ def draw_images(model, prompts, number, index_name, purpose, seed, config):
     rows = rows.join(pd.concat(verdicts, ignore_index=True))
     rows["truth"] = np.concatenate(truth).astype(int)
     return rows, np.concatenate(codes)
-
-
-def decode(model, codes, batch_size):
-    """Images (n, H, W, 3) uint8 of codes (n, T), decoded in batches."""
-    starts = range(0, len(codes), batch_size)
-    return np.concatenate(
-        [model.decode_images(torch.from_numpy(codes[start : start + batch_size]).long()) for start in starts]
-    )
 
 
 def main():

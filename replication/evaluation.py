@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from tqdm import tqdm
 
 from replication import metrics
-from replication.candidates import decode, draw_images
+from replication.candidates import draw_images
 from replication.files import atomic_directory
 from replication.models.janus import JanusModel
 from replication.provenance import write_provenance
@@ -33,21 +34,20 @@ def judge_pretrained_images(model, baseline, codes, config):
     Returns a frame prompt_id, subtask, stratum, image, truth, before, after. A verdict on the *new* images would say
     nothing about understanding, because the images change with the model.
     """
-    images = decode(model, codes, config["batch_size"])
-    after = _batched_verdicts(model, images, baseline["prompt"], config, "images of the pre-trained model")
+    what = "images of the pre-trained model"
+    after = _batched_verdicts(model, torch.from_numpy(codes).long(), baseline["prompt"], config, what)
     verdicts = baseline[["prompt_id", "subtask", "stratum", "image", "truth"]].copy()
     return verdicts.assign(before=baseline["verdict"], after=after["verdict"])
 
 
 def _batched_verdicts(model, images, prompts, config, what):
-    size = config["batch_size"]
-    return pd.concat(
-        [
-            own_verdicts(model, images[start : start + size], prompts.iloc[start : start + size], config)
-            for start in tqdm(range(0, len(images), size), desc=what)
-        ],
-        ignore_index=True,
-    )
+    """Verdicts on images (n, H, W, 3), or on those that codes (n, T) decode to, batch by batch."""
+    size, verdicts = config["batch_size"], []
+    for start in tqdm(range(0, len(images), size), desc=what):
+        batch = images[start : start + size]
+        pixels = model.decode_images(batch) if isinstance(batch, torch.Tensor) else batch
+        verdicts.append(own_verdicts(model, pixels, prompts.iloc[start : start + size], config))
+    return pd.concat(verdicts, ignore_index=True)
 
 
 def _model_name(config, arguments):
@@ -88,8 +88,8 @@ def main():
     with atomic_directory(arguments.output) as folder:
         own.to_csv(folder / "images.csv", index=False)
         np.save(folder / "codes.npy", codes, allow_pickle=False)
-        shown = decode(model, codes[::number], config["batch_size"])
-        np.save(folder / "images.npy", shown, allow_pickle=False)
+        first = model.decode_images(torch.from_numpy(codes[::number]).long())
+        np.save(folder / "images.npy", first, allow_pickle=False)
         probe.to_csv(folder / "probe_verdicts.csv", index=False)
         if pretrained is not None:
             pretrained.to_csv(folder / "pretrained_verdicts.csv", index=False)

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from replication.scenes import STRATA, SUBTASKS
-from replication.verdicts import parse_score
 
 IDENTITY = ["preset", "experiment", "model", "method", "seed"]
 COLUMNS = [*IDENTITY, "subtask", "metric", "value", "n"]
@@ -79,17 +78,13 @@ def triple_counts(truth, before, after):
     return {triple: triples.count(triple) for triple in product((0, 1), repeat=3)}
 
 
-def unparsed(answers):
-    """Share of written answers that say no score; they accept nothing (`verdicts.own_verdicts`)."""
-    return share([parse_score(answer) is None for answer in answers])
-
-
 def summarise(images, probe, pretrained_verdicts, identity):
     """All metrics of one evaluated model as rows of `COLUMNS`, per subtask, per stratum and overall.
 
-    images: frame with columns subtask, image, truth, verdict (the model's own images), and answer if those are written.
-        Metrics of own images use image 0 of each prompt, as in the paper; the same name with `_n` uses all images.
-    probe: frame with columns subtask, label, verdict (held-out labelled scenes).
+    images: frame with columns subtask, image, truth, verdict (the model's own images). Metrics of own images use
+        image 0 of each prompt, as in the paper; the same name with `_n` uses all images.
+    probe: frame with columns subtask, label, verdict (held-out labelled scenes). Where verdicts are written answers, both
+        frames have a column parsed, and the share of those that say no score is a metric, too.
     pretrained_verdicts: frame with columns subtask, truth, before, after, or None for the pre-trained model itself.
     identity: values of preset, experiment, model, method and seed.
 
@@ -108,8 +103,8 @@ def summarise(images, probe, pretrained_verdicts, identity):
                 (subtask, f"false_positive_rate{suffix}", *false_positive_rate(truth, verdict)),
                 (subtask, f"false_negative_rate{suffix}", *false_negative_rate(truth, verdict)),
             ]
-            if "answer" in frame:
-                rows.append((subtask, f"unparsed{suffix}", *unparsed(frame["answer"])))
+            if "parsed" in frame:
+                rows.append((subtask, f"unparsed{suffix}", *share(frame["parsed"] == 0)))
         scenes = probe[probe["subtask"] == subtask]
         label, verdict = scenes["label"].to_numpy(), scenes["verdict"].to_numpy()
         rows += [
@@ -117,6 +112,8 @@ def summarise(images, probe, pretrained_verdicts, identity):
             (subtask, "probe_false_positive_rate", *false_positive_rate(label, verdict)),
             (subtask, "probe_false_negative_rate", *false_negative_rate(label, verdict)),
         ]
+        if "parsed" in scenes:
+            rows.append((subtask, "probe_unparsed", *share(scenes["parsed"] == 0)))
         if pretrained_verdicts is not None:
             old = pretrained_verdicts[pretrained_verdicts["subtask"] == subtask]
             verdicts = [old[column].to_numpy() for column in ("truth", "before", "after")]

@@ -68,7 +68,11 @@ class PreTokenized:
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         trained = load_file(Path(resume_from_checkpoint) / "trained.safetensors")
-        self.accelerator.unwrap_model(self.model).load_state_dict(trained, strict=False)
+        loaded = self.accelerator.unwrap_model(self.model).load_state_dict(trained, strict=False)
+        if loaded.unexpected_keys:
+            raise SystemExit(
+                f"{resume_from_checkpoint} is not a checkpoint of this training; delete it and start again."
+            )
 
 
 class ImageSFTTrainer(PreTokenized, SFTTrainer):
@@ -166,7 +170,7 @@ def new_trainer(policy, training_set, codes, config, seed, output_dir):
             precompute_ref_log_probs=True,
         )
     adapter = config["lora"] and LoraConfig(
-        target_modules=rf".*{config['trained_modules']}.*\.(q|k|v|o|gate|up|down)_proj", **config["lora"]
+        target_modules=rf".*\.(?:{config['trained_modules']})\..*_proj", **config["lora"]
     )
     return trainer(
         model=policy,
@@ -181,7 +185,7 @@ def new_trainer(policy, training_set, codes, config, seed, output_dir):
 def post_train(model, training_set, codes, config, seed, progress):
     """Train `model` in place and return the training log, a frame of `LOGGED_COLUMNS` at step 1 and every epoch.
 
-    progress: folder of the last epoch's checkpoint; what an equal, interrupted call left there is gone on from.
+    progress: folder of the last checkpoint; what an equal, interrupted call left there is gone on from.
     Raises SystemExit with one sentence when the loss is not finite.
     """
     trainer = new_trainer(model.image_policy(config["trained_modules"]), training_set, codes, config, seed, progress)

@@ -11,7 +11,7 @@ import torch
 from torch.nn.functional import log_softmax
 from transformers import DynamicCache, StaticCache
 
-NOISE_ELEMENTS = 2**24  # drawn at once, 128 MB
+NOISE_ELEMENTS = 2**24  # drawn at once, some 300 MB
 CACHE_MULTIPLE = 16  # lengths of the cache, so that batches with other prompts find it (and its compiled step) again
 
 
@@ -57,7 +57,7 @@ class ImageSampler:
     the same shape.
 
     compiled: run the one-token step through torch.compile (CUDA graphs on a GPU). It costs seconds to compile for each shape
-    of a batch, and is worth it from some thousands of images on; the codes are the same.
+    of a batch, and is worth it from some ten thousand images on; the codes are the same, up to rounding.
     """
 
     def __init__(self, model, compiled):

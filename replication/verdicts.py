@@ -21,14 +21,24 @@ def own_verdicts(model, images, prompts, config):
     config: `verdict`, the way a verdict is had, and what it needs:
         likelier: one forward pass per image; 1[alignment_logit > `threshold`].
         written: the model writes up to `answer_tokens` tokens, and `parse_score` reads them, as in the paper; an answer that
-            does not parse accepts nothing, and `metrics.unparsed` counts it.
+            does not parse accepts nothing, and `metrics.summarise` counts it.
 
-    Returns a frame with alignment_logit (graded in both ways: DPO ranks by it), verdict, and for written ones answer.
+    Returns a frame with alignment_logit (DPO ranks by it either way), verdict, and for written ones answer and parsed.
+    Raises SystemExit for another value of `verdict`.
     """
     prompts = list(prompts)
     logits = model.alignment_logits(images, prompts).double().cpu().numpy()
     if config["verdict"] == "likelier":
         return pd.DataFrame({"alignment_logit": logits, "verdict": (logits > config["threshold"]).astype(int)})
+    if config["verdict"] != "written":
+        raise SystemExit(f"There is no verdict {config['verdict']!r}; choose likelier or written.")
     answers = model.written_answers(images, prompts, config["answer_tokens"])
-    verdicts = [int(parse_score(answer) == 1) for answer in answers]
-    return pd.DataFrame({"alignment_logit": logits, "verdict": verdicts, "answer": answers})
+    scores = [parse_score(answer) for answer in answers]
+    return pd.DataFrame(
+        {
+            "alignment_logit": logits,
+            "verdict": [int(score == 1) for score in scores],
+            "answer": answers,
+            "parsed": [int(score is not None) for score in scores],
+        }
+    )

@@ -10,7 +10,7 @@ from torch.nn.functional import log_softmax
 from transformers import GenerationConfig
 
 from replication import sampling
-from replication.models.janus import JanusModel
+from replication.models.janus import DECODED_AT_ONCE, JanusModel
 from replication.models.tiny import CODEBOOK_SIZE
 from replication.sampling import gumbel_noise, image_seed
 
@@ -170,6 +170,13 @@ def test_decoded_images_are_the_processors_own(model):
     channels_first = list(decoded.permute(0, 3, 1, 2))
     expected = np.stack(model.processor.postprocess(channels_first)["pixel_values"]).transpose(0, 2, 3, 1)
     assert np.abs(images.astype(int) - expected.astype(int)).max() <= 1
+
+
+def test_decoding_in_batches_changes_no_more_than_a_level(model):
+    codes = torch.randint(CODEBOOK_SIZE, (DECODED_AT_ONCE + 3, 36), generator=torch.Generator().manual_seed(0))
+    images = model.decode_images(codes).astype(int)
+    alone = np.concatenate([model.decode_images(code[None]) for code in codes]).astype(int)
+    assert np.abs(images - alone).max() <= 1  # another order of sums may fall on the other side of a level
 
 
 @pytest.mark.parametrize("size", [24, 30])

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from replication.candidates import decode, draw_images
+from replication.candidates import draw_images
 from replication.evaluation import judge_pretrained_images, judge_probe
 from replication.scenes import STRATUM_OF, oracle
 
@@ -29,8 +29,6 @@ def test_candidates_are_judged_images_of_their_own_seeds(model):
     assert (one[0].numpy() == codes[5]).all()
     np.testing.assert_allclose(log_prob[0], rows["log_prob"][5], rtol=1e-5)
     images = model.decode_images(torch.from_numpy(codes).long())
-    parts = decode(model, codes, 4)  # other batches: a level of difference is rounding
-    np.testing.assert_allclose(parts.astype(int), images.astype(int), atol=1)
     np.testing.assert_allclose(logits(model, images, rows["prompt"]), rows["alignment_logit"], atol=1e-2)
     assert (rows["verdict"] == (rows["alignment_logit"] > 0)).all()
     assert (rows["truth"] == oracle.judge(images, rows["prompt"].tolist())).all()

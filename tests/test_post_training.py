@@ -1,6 +1,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from replication.models.janus import JanusModel
 from replication.models.tiny import CODEBOOK_SIZE
@@ -104,12 +106,19 @@ def test_a_loss_that_is_not_finite_is_one_sentence(model, codes, training_set, t
         post_train(model, training_set, codes, {**SFT, "learning_rate": 1e30, "max_grad_norm": 1e30}, 0, tmp_path)
 
 
-def test_gradient_checkpointing_changes_no_number(checkpoint, codes, training_set, tmp_path):
-    plain, checkpointed = (
-        post_train(load(checkpoint), training_set, codes, {**DPO, "gradient_checkpointing": on}, 0, tmp_path / str(on))
-        for on in (False, True)
-    )
-    np.testing.assert_allclose(plain["loss"], checkpointed["loss"], rtol=1e-5)
+@pytest.mark.parametrize("lora", [None, {"r": 4, "lora_alpha": 8}])
+def test_gradient_checkpointing_computes_layers_again_and_changes_no_number(
+    checkpoint, codes, training_set, tmp_path, lora
+):
+    logs, computed = [], []
+    for on in (False, True):
+        model, calls = load(checkpoint), []
+        model.model.model.language_model.layers[0].self_attn.register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        config = {**SFT, "lora": lora, "gradient_checkpointing": on}
+        logs.append(post_train(model, training_set, codes, config, 0, tmp_path / str(on)))
+        computed.append(len(calls))
+    np.testing.assert_allclose(logs[0]["loss"], logs[1]["loss"], rtol=1e-5)
+    assert computed == [CONFIG["epochs"], 2 * CONFIG["epochs"]]
 
 
 @pytest.mark.parametrize("config", [SFT, DPO])
@@ -159,7 +168,14 @@ def test_a_killed_training_goes_on_and_ends_like_an_unbroken_one(checkpoint, cod
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not killed.exists()
+    shutil.copytree(tmp_path / "killed.progress", tmp_path / "altered.progress")
     assert start(killed).wait() == 0
     for name in ("model.safetensors", "training_log.csv"):
         assert (killed / name).read_bytes() == (unbroken / name).read_bytes()
     assert not (tmp_path / "killed.progress").exists()
+
+    # it did go on, and did not start again: from an altered checkpoint it ends elsewhere
+    for path in tmp_path.glob("altered.progress/*/checkpoint-*/trained.safetensors"):
+        save_file({name: 1.01 * value for name, value in load_file(path).items()}, path)
+    assert start(tmp_path / "altered").wait() == 0
+    assert (tmp_path / "altered/model.safetensors").read_bytes() != (unbroken / "model.safetensors").read_bytes()

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 import torch
 
-from replication.metrics import summarise, unparsed
+from replication.metrics import summarise
 from replication.scenes import SUBTASKS
 from replication.verdicts import own_verdicts, parse_score
 
@@ -35,13 +35,19 @@ def test_answers_that_do_not_parse_accept_nothing_and_are_counted(model, monkeyp
     images = np.zeros((2, 24, 24, 3), np.uint8)
     verdicts = own_verdicts(model, images, PROMPTS, {"verdict": "written", "answer_tokens": 4})
     assert list(verdicts["verdict"]) == [1, 0]
-    assert unparsed(verdicts["answer"]) == (0.5, 2)
+    assert list(verdicts["parsed"]) == [1, 0]
     frame = pd.concat([verdicts.assign(subtask=subtask, image=[0, 1], truth=1) for subtask in SUBTASKS])
     probe = frame.assign(label=[0, 1] * len(SUBTASKS))
     identity = {"preset": "p", "experiment": "e", "model": "m", "method": "x", "seed": 0}
     metrics = summarise(frame, probe, None, identity).set_index(["subtask", "metric"])
     assert metrics.loc[("overall", "unparsed"), "value"] == 0.0  # image 0 alone
     assert metrics.loc[("overall", "unparsed_n"), "value"] == 0.5
+    assert metrics.loc[("overall", "probe_unparsed"), "value"] == 0.5
+
+
+def test_an_unknown_way_to_a_verdict_is_one_sentence(model):
+    with pytest.raises(SystemExit, match="no verdict 'spoken'; choose likelier or written"):
+        own_verdicts(model, np.zeros((1, 24, 24, 3), np.uint8), PROMPTS[:1], {"verdict": "spoken"})
 
 
 def test_written_answers_are_the_greedy_continuation_of_the_question(model):

@@ -77,13 +77,13 @@ class JanusModel(UnifiedModel):
 
     @torch.no_grad()
     def decode_images(self, codes):
-        batches = codes.to(self.model.device).split(DECODED_AT_ONCE)
-        decoded = torch.cat([self._decode(batch) for batch in batches]).float()
         image_processor = self.processor.image_processor
-        pixels = decoded * decoded.new_tensor(image_processor.image_std) + decoded.new_tensor(
-            image_processor.image_mean
-        )
-        return (pixels / image_processor.rescale_factor).clamp(0, 255).to(torch.uint8).cpu().numpy()
+        std, mean = torch.tensor(image_processor.image_std), torch.tensor(image_processor.image_mean)
+        images = []
+        for batch in codes.split(DECODED_AT_ONCE):
+            pixels = self._decode(batch.to(self.model.device)).float().cpu() * std + mean
+            images.append((pixels / image_processor.rescale_factor).clamp(0, 255).to(torch.uint8))
+        return torch.cat(images).numpy()
 
     def alignment_logits(self, images, prompts):
         last = self._hidden_states(images, *self._questions(prompts))[:, -1].float()
