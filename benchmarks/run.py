@@ -5,7 +5,6 @@ python -m benchmarks.run --device cpu [--only NAME] [--repeats 5]
 
 import argparse
 import platform
-import resource
 import subprocess
 import sys
 from importlib.metadata import version
@@ -32,11 +31,19 @@ def hardware(device):
     return f"{models[0] if models else platform.processor()}, {torch.get_num_threads()} threads"
 
 
+def reset_peak_memory(device):
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_memory_mb(device):
-    """Highest memory of this process so far: device memory on a GPU, resident memory otherwise."""
+    """Highest memory of this process since `reset_peak_memory`: device memory on a GPU, resident memory otherwise."""
     if device == "cuda":
         return torch.cuda.max_memory_reserved() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 2**10
 
 
 def write(rows, device):
@@ -80,7 +87,7 @@ def main():
     arguments = parser.parse_args()
     if arguments.device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("There is no GPU here that torch can use; run with --device cpu.")
-    if arguments.only is None:  # each case in a process of its own, or peak memory would be that of the largest
+    if arguments.only is None:  # each case in a process of its own
         skipped = {"janus_pro_7b_shape"} if arguments.device == "cpu" else set()
         common = ["--device", arguments.device, "--repeats", str(arguments.repeats)]
         for name in [name for name in CASES if name not in skipped]:
@@ -88,10 +95,12 @@ def main():
         return
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "trl"))
     rows = []
+    reset_peak_memory(arguments.device)
     for row in CASES[arguments.only](arguments.device, arguments.repeats):
         print(f"{row.name}: {row.ours:.4g} against {row.alternative:.4g} {row.unit}, ratio {row.ratio:.2f}", flush=True)
         rows.append([*row, peak_memory_mb(arguments.device), hardware(arguments.device), versions])
-    write(rows, arguments.device)
+        write(rows, arguments.device)  # what is measured stays, whatever becomes of the next row
+        reset_peak_memory(arguments.device)
     if arguments.only == "scaling":
         plot_scaling(arguments.device)
 

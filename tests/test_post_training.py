@@ -113,7 +113,9 @@ def test_gradient_checkpointing_computes_layers_again_and_changes_no_number(
     logs, computed = [], []
     for on in (False, True):
         model, calls = load(checkpoint), []
-        model.model.model.language_model.layers[0].self_attn.register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        model.model.model.language_model.layers[0].self_attn.register_forward_hook(
+            lambda *_, calls=calls: calls.append(1)
+        )
         config = {**SFT, "lora": lora, "gradient_checkpointing": on}
         logs.append(post_train(model, training_set, codes, config, 0, tmp_path / str(on)))
         computed.append(len(calls))
