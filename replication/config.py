@@ -22,14 +22,14 @@ def canonical(values):
 
 
 def load_paper(preset, overrides=()):
-    """Seeds, number of base models, figures and tables of a preset, as a dict of plain values."""
+    """Seeds, base models, figures and tables of a preset, as a dict of plain values."""
     config = _compose("paper", overrides, preset=preset)
     paper = {key: _plain(config, key) for key in ("seeds", "bases", "figures", "tables")}
-    if not isinstance(paper["seeds"], list):
-        raise SystemExit(f"seeds: {paper['seeds']!r} is not a list; write seeds=[0,1,2].")
-    for seed in paper["seeds"]:
-        _check_integer(seed, "seeds")
-    _check_integer(paper["bases"], "bases")
+    for key in ("seeds", "bases"):
+        if not isinstance(paper[key], list):
+            raise SystemExit(f"{key}: {paper[key]!r} is not a list; write {key}=[0,1,2].")
+        for number in paper[key]:
+            _check_integer(number, key)
     return paper
 
 

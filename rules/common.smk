@@ -32,8 +32,9 @@ def stage_config(stage):
 
 
 def base_model(wildcards):
-    """Run n starts from base model n modulo the number of base models."""
-    return f"<results>/base/base={int(wildcards.seed) % PAPER['bases']}"
+    """Runs take the base models in turn."""
+    bases = PAPER["bases"]
+    return f"<results>/base/base={bases[int(wildcards.seed) % len(bases)]}"
 
 
 def figure_sources(wildcards):
@@ -58,5 +59,5 @@ def results_behind(shown):
         [f"<results>/{file}" for file in shown["files"]],
         experiment=shown["experiments"],
         seed=PAPER["seeds"],
-        base=range(PAPER["bases"]),
+        base=PAPER["bases"],
     )

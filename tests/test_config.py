@@ -135,10 +135,11 @@ def test_a_seed_must_be_an_integer(edited_configs, seed):
         load_paper("tiny")
 
 
-@pytest.mark.parametrize("seeds", ["3", "x", "[0,1.5]"])
-def test_seeds_must_be_a_list_of_integers(seeds):
-    with pytest.raises(SystemExit, match="^seeds: "):
-        load_paper("tiny", (f"seeds={seeds}",))
+@pytest.mark.parametrize("key", ["seeds", "bases"])
+@pytest.mark.parametrize("numbers", ["3", "x", "[0,1.5]"])
+def test_seeds_and_bases_must_be_lists_of_integers(key, numbers):
+    with pytest.raises(SystemExit, match=f"^{key}: "):
+        load_paper("tiny", (f"{key}={numbers}",))
 
 
 def test_the_seed_of_the_prompts_must_be_an_integer():

@@ -135,9 +135,13 @@ def test_a_target_plans_its_own_results_only(checkout, target, experiments, draw
     assert {job for job in jobs if job.startswith(("figure", "table"))} == set(shown(*drawn))
 
 
-def test_run_n_starts_from_base_n_modulo_the_number_of_bases(checkout):
-    text = run(checkout, "snakemake", "-n", "results/tiny/candidates/seed=4/candidates.csv").stdout
-    assert "--model results/tiny/base/base=1 " in text
+@pytest.mark.parametrize(("seed", "base"), [(0, 0), (2, 4), (4, 1)])
+def test_runs_take_the_base_models_in_turn(checkout, seed, base):
+    text = run(checkout, "snakemake", "-n", f"results/tiny/candidates/seed={seed}/candidates.csv").stdout
+    assert f"--model results/tiny/base/base={base} " in text
+
+
+def test_one_station_needs_what_is_before_it_only(checkout):
     assert planned(checkout, "results/tiny/candidates/seed=4/candidates.csv") == Counter(
         ["prompts", "base_model", "candidates"]
     )
