@@ -158,28 +158,7 @@ def stock_dpo(model, training_set, codes, config):
     policy = model.image_policy("language_model")
     reference = copy.deepcopy(model).image_policy("language_model").requires_grad_(False)
     with tempfile.TemporaryDirectory() as folder:
-        arguments = DPOConfig(
-            output_dir=folder,
-            num_train_epochs=config["epochs"],
-            learning_rate=config["learning_rate"],
-            per_device_train_batch_size=config["per_device_train_batch_size"],
-            lr_scheduler_type=config["lr_scheduler_type"],
-            warmup_steps=config["warmup_ratio"],
-            max_grad_norm=config["max_grad_norm"],
-            weight_decay=config["weight_decay"],
-            seed=0,
-            beta=config["beta"],
-            loss_type=["sigmoid", "sft"],
-            loss_weights=[1.0, config["nll_weight"]],
-            max_length=None,
-            bf16=False,
-            gradient_checkpointing=False,
-            dataloader_pin_memory=False,
-            save_strategy="no",
-            report_to="none",
-            logging_strategy="epoch",
-            logging_first_step=True,
-        )
+        arguments = DPOConfig(**post_training.trainer_arguments(config, 0, folder))
         rows = post_training.dpo_rows(policy, training_set, codes)
         tokenizer = policy.tokenizer
         trainer = StockTrainer(

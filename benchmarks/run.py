@@ -1,6 +1,6 @@
 """Speed and memory beside what a user would pick instead; every ratio comes from one run on one machine.
 
-python -m benchmarks.run --device cpu [--only NAME] [--repeats 5]
+python -m benchmarks.run --device cpu [--only NAME] [--repeats 5]   (on Linux, whose /proc tells hardware and peak memory)
 """
 
 import argparse
@@ -85,6 +85,8 @@ def main():
     parser.add_argument("--only", choices=list(CASES))
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
+    if sys.platform != "linux":
+        raise SystemExit("The benchmarks read hardware and peak memory from /proc; run them on Linux.")
     if arguments.device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("There is no GPU here that torch can use; run with --device cpu.")
     if arguments.only is None:  # each case in a process of its own

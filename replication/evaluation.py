@@ -23,7 +23,7 @@ from replication.verdicts import own_verdicts
 
 def judge_probe(model, probe, images, config):
     """The frame `probe` (probe_id, prompt, subtask, stratum, label) with the columns of `own_verdicts` on its `images`."""
-    verdicts = _batched_verdicts(model, images, probe["prompt"], config, "held-out scenes")
+    verdicts = _verdicts(model, _batches(images, config, "held-out scenes"), probe["prompt"], config)
     return probe.drop(columns="prompt").join(verdicts)
 
 
@@ -34,19 +34,24 @@ def judge_pretrained_images(model, baseline, codes, config):
     Returns a frame prompt_id, subtask, stratum, image, truth, before, after. A verdict on the *new* images would say
     nothing about understanding, because the images change with the model.
     """
-    what = "images of the pre-trained model"
-    after = _batched_verdicts(model, torch.from_numpy(codes).long(), baseline["prompt"], config, what)
+    batches = _batches(torch.from_numpy(codes).long(), config, "images of the pre-trained model")
+    after = _verdicts(model, map(model.decode_images, batches), baseline["prompt"], config)
     verdicts = baseline[["prompt_id", "subtask", "stratum", "image", "truth"]].copy()
     return verdicts.assign(before=baseline["verdict"], after=after["verdict"])
 
 
-def _batched_verdicts(model, images, prompts, config, what):
-    """Verdicts on images (n, H, W, 3), or on those that codes (n, T) decode to, batch by batch."""
-    size, verdicts = config["batch_size"], []
-    for start in tqdm(range(0, len(images), size), desc=what):
-        batch = images[start : start + size]
-        pixels = model.decode_images(batch) if isinstance(batch, torch.Tensor) else batch
-        verdicts.append(own_verdicts(model, pixels, prompts.iloc[start : start + size], config))
+def _batches(array, config, what):
+    """`array` in parts of batch_size, with a progress bar."""
+    size = config["batch_size"]
+    return (array[start : start + size] for start in tqdm(range(0, len(array), size), desc=what))
+
+
+def _verdicts(model, batches, prompts, config):
+    """Verdicts of `own_verdicts` on batches of images that go with consecutive prompts."""
+    verdicts, start = [], 0
+    for images in batches:
+        verdicts.append(own_verdicts(model, images, prompts.iloc[start : start + len(images)], config))
+        start += len(images)
     return pd.concat(verdicts, ignore_index=True)
 
 

@@ -129,13 +129,8 @@ def dpo_rows(policy, training_set, codes):
     )
 
 
-def new_trainer(policy, training_set, codes, config, seed, output_dir):
-    """The TRL trainer of `config["method"]`, `sft` or `dpo`; `config` otherwise holds the trainer's own arguments,
-    `lora`, None or the arguments of a LoRA on the linear layers of the trained modules, and for DPO `nll_weight`.
-
-    The reference of DPO is the policy as it is now; its log-probabilities are computed once and stored.
-    """
-    set_seed(seed)  # LoRA starts from random weights
+def trainer_arguments(config, seed, output_dir):
+    """The arguments of TRL's `SFTConfig` or `DPOConfig` that `config` asks for."""
     arguments = {
         "output_dir": output_dir,
         "seed": seed,
@@ -157,18 +152,28 @@ def new_trainer(policy, training_set, codes, config, seed, output_dir):
         "logging_first_step": True,
         "logging_nan_inf_filter": False,
     }
+    if config["method"] == "dpo":
+        arguments |= {
+            "beta": config["beta"],
+            "loss_type": ["sigmoid", "sft"],
+            "loss_weights": [1.0, config["nll_weight"]],
+        }
+    return arguments
+
+
+def new_trainer(policy, training_set, codes, config, seed, output_dir):
+    """The TRL trainer of `config["method"]`, `sft` or `dpo`; `config` otherwise holds the trainer's own arguments,
+    `lora`, None or the arguments of a LoRA on the linear layers of the trained modules, and for DPO `nll_weight`.
+
+    The reference of DPO is the policy as it is now; its log-probabilities are computed once and stored.
+    """
+    set_seed(seed)  # LoRA starts from random weights
+    arguments = trainer_arguments(config, seed, output_dir)
     if config["method"] == "sft":
-        trainer, rows = ImageSFTTrainer, sft_rows(policy, training_set, codes)
-        arguments = SFTConfig(**arguments)
+        trainer, rows, arguments = ImageSFTTrainer, sft_rows(policy, training_set, codes), SFTConfig(**arguments)
     else:
         trainer, rows = ImageDPOTrainer, dpo_rows(policy, training_set, codes)
-        arguments = DPOConfig(
-            **arguments,
-            beta=config["beta"],
-            loss_type=["sigmoid", "sft"],
-            loss_weights=[1.0, config["nll_weight"]],
-            precompute_ref_log_probs=True,
-        )
+        arguments = DPOConfig(**arguments, precompute_ref_log_probs=True)
     adapter = config["lora"] and LoraConfig(
         target_modules=rf".*\.(?:{config['trained_modules']})\..*_proj", **config["lora"]
     )

@@ -104,16 +104,14 @@ class ImageSampler:
             if step % steps_at_once == 0:
                 noise = gumbel_noise(generators, min(steps_at_once, num_steps - step), num_codes).to(logits.device)
             if codes:
-                written = mask[..., : prompts.shape[2] + step].sum(dim=-1)
                 embeddings = image_embeddings[codes[-1].repeat(2) if guided else codes[-1]]
                 visible = mask & (torch.arange(mask.shape[1], device=mask.device) < prompts.shape[2] + step)
-                logits = self.next_logits(embeddings[:, None], visible[:, None, None], written[:, None] - 1, self.cache)
-            own = logits
+                position = visible.sum(dim=-1, keepdim=True) - 1
+                logits = self.next_logits(embeddings[:, None], visible[:, None, None], position, self.cache)
+            own = mixed = logits
             if guided:
                 own, unconditional = logits.chunk(2)
                 mixed = unconditional + guidance_scale * (own - unconditional)
-            else:
-                mixed = own
             mixed = mixed / temperature
             code = (mixed + noise[:, step % steps_at_once]).argmax(dim=-1)
             codes.append(code)

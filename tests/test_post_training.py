@@ -12,26 +12,12 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from training_config import CONFIG, DPO, SFT
 
 from replication.models.janus import JanusModel
 from replication.models.tiny import CODEBOOK_SIZE
 from replication.post_training import new_trainer, post_train
 
-CONFIG = {
-    "epochs": 6,
-    "learning_rate": 1e-3,
-    "per_device_train_batch_size": 4,
-    "lr_scheduler_type": "constant",
-    "warmup_ratio": 0.0,
-    "weight_decay": 0.0,
-    "max_grad_norm": 1.0,
-    "trained_modules": "language_model",
-    "checkpoint_every_minutes": 5,
-    "gradient_checkpointing": False,
-    "lora": None,
-}
-SFT = {**CONFIG, "method": "sft"}
-DPO = {**CONFIG, "method": "dpo", "beta": 0.1, "nll_weight": 0.5}
 WORDING = {"question": "{prompt} ?", "accept": "yes", "reject": "no", "compile": False}
 PROMPTS = ["an image of a triangle", "a picture of a striped purple triangle"] * 2
 

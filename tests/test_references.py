@@ -8,34 +8,20 @@ import pandas as pd
 import pytest
 import torch
 from torch.nn.functional import logsigmoid
+from training_config import DPO, SFT
 
 from replication import post_training
 from replication.models.image_policy import ImageBackbone
 from replication.models.tiny import CODEBOOK_SIZE
 
 PROMPTS = ["an image of a triangle", "a picture of a striped purple triangle"]
-CONFIG = {
-    "epochs": 1,
-    "learning_rate": 1e-3,
-    "per_device_train_batch_size": 2,
-    "lr_scheduler_type": "constant",
-    "warmup_ratio": 0.0,
-    "weight_decay": 0.0,
-    "max_grad_norm": 1.0,
-    "trained_modules": "language_model",
-    "checkpoint_every_minutes": 5,
-    "gradient_checkpointing": False,
-    "lora": None,
-    "beta": 0.1,
-    "nll_weight": 0.5,
-}
 CODES = np.random.default_rng(0).integers(CODEBOOK_SIZE, size=(4, 36)).astype(np.int16)
 TRAINING_SET = pd.DataFrame({"prompt": PROMPTS, "chosen": [0, 1], "rejected": [2, 3]})
 
 
 def new_trainer(model, method, folder, **changes):
     policy = model.image_policy("language_model")
-    config = {**CONFIG, "method": method, **changes}
+    config = {**{"sft": SFT, "dpo": DPO}[method], **changes}
     return post_training.new_trainer(policy, TRAINING_SET, CODES, config, 0, folder)
 
 

@@ -1,0 +1,17 @@
+"""What the tests of training leave alone: the `post_training` settings of a short, plain run."""
+
+CONFIG = {
+    "epochs": 6,
+    "learning_rate": 1e-3,
+    "per_device_train_batch_size": 4,
+    "lr_scheduler_type": "constant",
+    "warmup_ratio": 0.0,
+    "weight_decay": 0.0,
+    "max_grad_norm": 1.0,
+    "trained_modules": "language_model",
+    "checkpoint_every_minutes": 5,
+    "gradient_checkpointing": False,
+    "lora": None,
+}
+SFT = {**CONFIG, "method": "sft"}
+DPO = {**CONFIG, "method": "dpo", "beta": 0.1, "nll_weight": 0.5}
