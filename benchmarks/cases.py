@@ -68,9 +68,7 @@ def best_batch(work, sizes):
 
 def embedded_model(device, compiled=False):
     config = load_stage("candidates", "tiny")["model"]
-    loaded = JanusModel.load(BASE, config)
-    wording = {key: config[key] for key in ("question", "accept", "reject")}
-    return JanusModel(loaded.model.to(device), loaded.processor, **wording, compiled=compiled)
+    return JanusModel.load(BASE, {**config, "device": device, "compile": compiled})
 
 
 def embedded_prompts(number):

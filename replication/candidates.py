@@ -33,9 +33,10 @@ def draw_images(model, prompts, number, index_name, purpose, seed, config):
         image_seed(seed, purpose, prompt_id, index)
         for prompt_id, index in zip(rows["prompt_id"], rows[index_name], strict=True)
     ]
+    by_length = np.argsort(rows["prompt"].str.len(), kind="stable")  # prompts of one length need no padding
     codes, log_probs, verdicts, truth = [], [], [], []
     for start in tqdm(range(0, len(rows), config["batch_size"]), desc=f"images for {purpose}"):
-        batch = rows.iloc[start : start + config["batch_size"]]
+        batch = rows.iloc[by_length[start : start + config["batch_size"]]]
         batch_codes, batch_log_probs = model.sample_images(
             batch["prompt"].tolist(), batch["image_seed"].tolist(), config["guidance_scale"], config["temperature"]
         )
@@ -44,10 +45,11 @@ def draw_images(model, prompts, number, index_name, purpose, seed, config):
         images = model.decode_images(batch_codes)
         verdicts.append(own_verdicts(model, images, batch["prompt"], config))
         truth.append(oracle.judge(images, batch["prompt"]))
-    rows["log_prob"] = np.concatenate(log_probs)
-    rows = rows.join(pd.concat(verdicts, ignore_index=True))
-    rows["truth"] = np.concatenate(truth).astype(int)
-    return rows, np.concatenate(codes)
+    in_order = np.argsort(by_length)
+    rows["log_prob"] = np.concatenate(log_probs)[in_order]
+    rows = rows.join(pd.concat(verdicts, ignore_index=True).iloc[in_order].reset_index(drop=True))
+    rows["truth"] = np.concatenate(truth).astype(int)[in_order]
+    return rows, np.concatenate(codes)[in_order]
 
 
 def main():

@@ -142,7 +142,9 @@ def trainer_arguments(config, seed, output_dir):
         "weight_decay": config["weight_decay"],
         "max_grad_norm": config["max_grad_norm"],
         "max_length": None,
-        "bf16": False,  # float32: TRL's default bf16 is slower and less exact on a CPU
+        "use_cpu": config["model"]["device"] == "cpu",
+        "bf16": config["model"]["dtype"]
+        == "bfloat16",  # TRL's default, even on a CPU, where it is slower and less exact
         "gradient_checkpointing": config["gradient_checkpointing"],
         "dataloader_pin_memory": False,
         "save_strategy": "no",  # but see CheckpointSometimes

@@ -11,7 +11,6 @@ import torch
 from torch.nn.functional import log_softmax
 from transformers import DynamicCache, StaticCache
 
-NOISE_ELEMENTS = 2**24  # drawn at once, some 300 MB
 CACHE_MULTIPLE = 16  # lengths of the cache, so that batches with other prompts find it (and its compiled step) again
 
 
@@ -40,31 +39,63 @@ def position_ids(attention_mask):
     return (attention_mask.cumsum(dim=-1) - 1).clamp(min=0)
 
 
-def gumbel_noise(generators, steps, size):
-    """(B, steps, size) standard Gumbel noise, row i from `generators[i]` alone; always drawn on the CPU, the same on every
-    device and however many steps are drawn at once.
+def random_bits(seeds, first, number):
+    """(B, number) int64, 64 random bits each: the outputs `first`, `first` + 1, ... of stream seeds[i].
+
+    Streams are stretches of 2**32 outputs of one SplitMix64 sequence (Steele, Lea and Flood 2014). Integer arithmetic gives
+    the same bits on every device, and a row depends on its own seed alone. The masks make shifts of signed integers logical.
+    """
+    positions = (seeds[:, None] << 32) + first + torch.arange(number, device=seeds.device)
+    z = positions * (0x9E3779B97F4A7C15 - 2**64)
+    z = (z ^ ((z >> 30) & 0x3FFFFFFFF)) * (0xBF58476D1CE4E5B9 - 2**64)
+    z = (z ^ ((z >> 27) & 0x1FFFFFFFFF)) * (0x94D049BB133111EB - 2**64)
+    return z ^ ((z >> 31) & 0x1FFFFFFFF)
+
+
+def gumbel_noise(seeds, step, num_codes):
+    """(B, num_codes) standard Gumbel noise of one step.
 
     The largest of logits + noise is a draw from softmax(logits). Unlike the inverse of the cumulative distribution, it is
     indifferent to rounding errors that accumulate over the codebook, so an image hardly ever depends on its batch.
     """
-    shape = (steps, size)
-    uniform = torch.stack([torch.rand(shape, generator=generator, dtype=torch.float64) for generator in generators])
-    return uniform.clamp_(min=torch.finfo(torch.float64).tiny).log_().neg_().log_().neg_().float()
+    bits = random_bits(seeds, step * num_codes, num_codes)
+    uniform = (((bits >> 32) & 0xFFFFFFFF).float() + 0.5) * 2.0**-32
+    return -(-torch.log1p(-uniform.clamp(max=1 - 2.0**-24))).log()
+
+
+def draw_codes(logits, seeds, step, guidance_scale, temperature):
+    """Draw one code per image: codes, log-probabilities under the model, and under the distribution drawn from, (B,) each.
+
+    logits: (B, V), or with guidance (2 B, V), the unconditional ones last.
+    """
+    own = mixed = logits
+    if guidance_scale != 1:
+        own, unconditional = logits.chunk(2)
+        mixed = unconditional + guidance_scale * (own - unconditional)
+    mixed = mixed / temperature
+    codes = (mixed + gumbel_noise(seeds, step, logits.shape[1])).argmax(dim=-1)
+    log_probs, sampling_log_probs = (
+        log_softmax(scores, dim=-1).gather(1, codes[:, None])[:, 0] for scores in (own, mixed)
+    )
+    return codes, log_probs, sampling_log_probs
 
 
 class ImageSampler:
     """Samples image codes of a JanusForConditionalGeneration; keeps one key-value cache, and uses it again for batches of
     the same shape.
 
-    compiled: run the one-token step through torch.compile (CUDA graphs on a GPU). It costs seconds to compile for each shape
-    of a batch, and is worth it from some ten thousand images on; the codes are the same, up to rounding.
+    compiled: run the one-token step and the draw through torch.compile (CUDA graphs on a GPU). It costs seconds to compile
+    for each shape of a batch, and is worth it from some ten thousand images on; the codes are the same, up to rounding.
     """
 
     def __init__(self, model, compiled):
         self.model = model
         self.cache = None
-        mode = "reduce-overhead" if model.device.type == "cuda" else None
-        self.next_logits = torch.compile(self._next_logits, mode=mode, dynamic=False) if compiled else self._next_logits
+        self.next_logits, self.draw_codes = self._next_logits, draw_codes
+        if compiled:
+            mode = "reduce-overhead" if model.device.type == "cuda" else None
+            self.next_logits = torch.compile(self._next_logits, mode=mode, dynamic=False)
+            self.draw_codes = torch.compile(draw_codes, dynamic=False)
 
     @torch.no_grad()
     def sample(self, input_ids, unconditional_ids, attention_mask, prompt_of_image, seeds, guidance_scale, temperature):
@@ -97,27 +128,21 @@ class ImageSampler:
             prompts = torch.cat([prompts, unconditional])
         logits, mask = self._read_prompts(prompts[:, 0], prompts[:, 1], rows, num_steps)
 
-        generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
-        steps_at_once = min(num_steps, max(1, NOISE_ELEMENTS // (len(seeds) * num_codes)))
-        codes, log_probs, sampling_log_probs = [], 0.0, 0.0
+        seeds = torch.as_tensor(seeds, device=input_ids.device)
+        steps = torch.arange(num_steps, device=input_ids.device)
+        columns = torch.arange(mask.shape[1], device=input_ids.device)
+        codes, log_probs, sampling_log_probs = [], [], []
         for step in range(num_steps):
-            if step % steps_at_once == 0:
-                noise = gumbel_noise(generators, min(steps_at_once, num_steps - step), num_codes).to(logits.device)
             if codes:
                 embeddings = image_embeddings[codes[-1].repeat(2) if guided else codes[-1]]
-                visible = mask & (torch.arange(mask.shape[1], device=mask.device) < prompts.shape[2] + step)
+                visible = mask & (columns < prompts.shape[2] + step)
                 position = visible.sum(dim=-1, keepdim=True) - 1
                 logits = self.next_logits(embeddings[:, None], visible[:, None, None], position, self.cache)
-            own = mixed = logits
-            if guided:
-                own, unconditional = logits.chunk(2)
-                mixed = unconditional + guidance_scale * (own - unconditional)
-            mixed = mixed / temperature
-            code = (mixed + noise[:, step % steps_at_once]).argmax(dim=-1)
-            codes.append(code)
-            log_probs = log_probs + log_softmax(own, dim=-1).gather(1, code[:, None])[:, 0]
-            sampling_log_probs = sampling_log_probs + log_softmax(mixed, dim=-1).gather(1, code[:, None])[:, 0]
-        return Samples(torch.stack(codes, dim=1), log_probs, sampling_log_probs)
+            drawn = self.draw_codes(logits, seeds, steps[step], guidance_scale, temperature)
+            for values, value in zip((codes, log_probs, sampling_log_probs), drawn, strict=True):
+                values.append(value)
+        codes, log_probs, sampling_log_probs = map(torch.stack, (codes, log_probs, sampling_log_probs))
+        return Samples(codes.T.contiguous(), log_probs.sum(dim=0), sampling_log_probs.sum(dim=0))
 
     def _read_prompts(self, input_ids, attention_mask, rows, num_steps):
         """Logits of the first code of `rows`, and the mask (rows, cache length) of what they may see once it is written;

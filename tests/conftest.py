@@ -1,12 +1,11 @@
 import pytest
 import torch
 from hypothesis import settings
+from settings import MODEL
 
 # The same examples on every machine, however slow it is.
 settings.register_profile("replication", deadline=None, derandomize=True)
 settings.load_profile("replication")
-
-QUESTION = "does this image describe {prompt} ?"
 
 
 @pytest.fixture(scope="session")
@@ -28,4 +27,4 @@ def model(checkpoint):
     from replication.models.janus import JanusModel
 
     torch.set_num_threads(1)
-    return JanusModel.load(checkpoint, {"question": QUESTION, "accept": "yes", "reject": "no", "compile": False})
+    return JanusModel.load(checkpoint, MODEL)

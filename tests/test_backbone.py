@@ -5,14 +5,14 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from scipy.stats import chisquare
+from scipy.stats import chisquare, kstest, pearsonr
+from settings import MODEL
 from torch.nn.functional import log_softmax
 from transformers import GenerationConfig
 
-from replication import sampling
 from replication.models.janus import DECODED_AT_ONCE, JanusModel
 from replication.models.tiny import CODEBOOK_SIZE
-from replication.sampling import gumbel_noise, image_seed
+from replication.sampling import gumbel_noise, image_seed, random_bits
 
 PROMPTS = ["a picture of a striped purple triangle", "an image of a triangle", "a red circle left of a blue square"]
 
@@ -125,8 +125,7 @@ def test_the_cache_is_used_again_for_batches_of_the_same_shape(model):
 
 @pytest.mark.slow
 def test_compiled_sampling_draws_the_same_images(model, checkpoint):
-    wording = {"question": model.question, "accept": "yes", "reject": "no", "compile": True}
-    compiled = JanusModel.load(checkpoint, wording)
+    compiled = JanusModel.load(checkpoint, {**MODEL, "compile": True})
     prompts, seeds = prompts_and_seeds(6)
     for first_seed in (0, 10):
         codes, log_probs = model.sample_images(prompts, [seed + first_seed for seed in seeds], 2.0, 0.9)
@@ -137,17 +136,32 @@ def test_compiled_sampling_draws_the_same_images(model, checkpoint):
     assert np.abs(levels).max() <= 1
 
 
-@pytest.mark.parametrize("steps_at_once", [1, 5])
-def test_images_do_not_depend_on_how_much_noise_is_drawn_at_once(model, steps_at_once, monkeypatch):
-    codes, _ = model.sample_images(PROMPTS, [0, 1, 2], 1.0, 1.0)
-    monkeypatch.setattr(sampling, "NOISE_ELEMENTS", steps_at_once * 3 * CODEBOOK_SIZE)
-    assert (model.sample_images(PROMPTS, [0, 1, 2], 1.0, 1.0)[0] == codes).all()
+def test_random_bits_are_those_of_splitmix64():
+    """The sequence of state 0 as published with the generator, and one far stream recomputed with Python's integers."""
+    published = [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F, 0xF88BB8A8724C81EC]
+    bits = random_bits(torch.tensor([0, 2**32 - 1]), 1, 4)
+    assert [bit % 2**64 for bit in bits[0].tolist()] == published
+
+    def output(position):
+        z = position * 0x9E3779B97F4A7C15 % 2**64
+        z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+        z = (z ^ z >> 27) * 0x94D049BB133111EB % 2**64
+        return z ^ z >> 31
+
+    assert [bit % 2**64 for bit in bits[1].tolist()] == [output(((2**32 - 1) << 32) + n) for n in range(1, 5)]
+
+
+def test_gumbel_noise_is_standard_and_independent():
+    noise = torch.stack([gumbel_noise(torch.arange(40), step, 320) for step in range(36)], dim=1).double().numpy()
+    assert np.isfinite(noise).all()
+    assert kstest(noise.ravel(), "gumbel_r").pvalue > 1e-3
+    for one, other in ((noise[1:], noise[:-1]), (noise[:, 1:], noise[:, :-1]), (noise[..., 1:], noise[..., :-1])):
+        assert pearsonr(one.ravel(), other.ravel()).pvalue > 1e-3
 
 
 def test_gumbel_noise_samples_the_softmax():
     logits = torch.tensor([2.0, 0.0, 1.0, -1.0])
-    noise = gumbel_noise([torch.Generator().manual_seed(seed) for seed in range(4000)], 1, 4)[:, 0]
-    counts = torch.bincount((logits + noise).argmax(dim=1), minlength=4)
+    counts = torch.bincount((logits + gumbel_noise(torch.arange(4000), 0, 4)).argmax(dim=1), minlength=4)
     assert chisquare(counts, 4000 * logits.double().softmax(dim=0)).pvalue > 1e-3
 
 
@@ -233,7 +247,7 @@ def test_log_probs_are_differentiable(model):
 
 def test_saved_model_is_the_same_model(model, tmp_path):
     model.save(tmp_path)
-    again = JanusModel.load(tmp_path, {"question": model.question, "accept": "yes", "reject": "no", "compile": False})
+    again = JanusModel.load(tmp_path, MODEL)
     assert (
         model.sample_images(PROMPTS, [0, 1, 2], 1.0, 1.0)[0] == again.sample_images(PROMPTS, [0, 1, 2], 1.0, 1.0)[0]
     ).all()
@@ -242,22 +256,34 @@ def test_saved_model_is_the_same_model(model, tmp_path):
 
 
 def test_damaged_checkpoints_are_one_sentence(checkpoint, tmp_path):
-    config = {"question": "is it {prompt} ?", "accept": "yes", "reject": "no", "compile": False}
     with pytest.raises(SystemExit, match="is not a readable Janus checkpoint"):
-        JanusModel.load(tmp_path / "nowhere", config)
+        JanusModel.load(tmp_path / "nowhere", MODEL)
     damaged = shutil.copytree(checkpoint, tmp_path / "truncated")
     weights = (damaged / "model.safetensors").read_bytes()
     (damaged / "model.safetensors").write_bytes(weights[: len(weights) // 2])
     with pytest.raises(SystemExit, match="is not a readable Janus checkpoint") as stop:
-        JanusModel.load(damaged, config)
+        JanusModel.load(damaged, MODEL)
     assert "\n" not in str(stop.value)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_missing_gpu_is_one_sentence(checkpoint):
+    with pytest.raises(SystemExit, match="torch sees no GPU here"):
+        JanusModel.load(checkpoint, {**MODEL, "device": "cuda"})
+
+
+def test_a_model_is_loaded_in_the_precision_asked_for(checkpoint):
+    model = JanusModel.load(checkpoint, {**MODEL, "dtype": "bfloat16"})
+    assert {parameter.dtype for parameter in model.model.parameters()} == {torch.bfloat16}
+    codes, log_probs = model.sample_images(PROMPTS, [0, 1, 2], 2.0, 1.0)
+    assert log_probs.dtype == torch.float32
+    forced = model.image_log_probs(PROMPTS, codes).sum(dim=1)
+    torch.testing.assert_close(log_probs, forced.detach(), rtol=0.02, atol=0.0)
 
 
 def test_answers_must_be_single_tokens(checkpoint):
     for accept in ("perhaps", "yes no"):
         with pytest.raises(ValueError, match="one token"):
-            JanusModel.load(
-                checkpoint, {"question": "is it {prompt} ?", "accept": accept, "reject": "no", "compile": False}
-            )
+            JanusModel.load(checkpoint, {**MODEL, "accept": accept})
     with pytest.raises(ValueError, match="must contain {prompt}"):
-        JanusModel.load(checkpoint, {"question": "is it so ?", "accept": "yes", "reject": "no", "compile": False})
+        JanusModel.load(checkpoint, {**MODEL, "question": "is it so ?"})

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from settings import MODEL
 
 from replication.base_model import SHIPPED, verify
 from replication.models.janus import JanusModel
@@ -15,7 +16,6 @@ from replication.scenes.renderer import render
 from replication.scenes.world import miss_scene, sample_meaning, sample_scene
 
 FOLDERS = sorted((SHIPPED / "embedded_janus").glob("base=*"))
-WORDING = {"question": "does this image describe {prompt} ?", "accept": "yes", "reject": "no", "compile": False}
 
 
 def test_there_are_three_and_they_are_small():
@@ -27,7 +27,7 @@ def test_there_are_three_and_they_are_small():
 
 @pytest.fixture(scope="module", params=FOLDERS, ids=lambda folder: folder.name)
 def base(request):
-    return JanusModel.load(request.param, WORDING), pd.read_csv(request.param / "quality.csv")
+    return JanusModel.load(request.param, MODEL), pd.read_csv(request.param / "quality.csv")
 
 
 def stated(quality, metric):

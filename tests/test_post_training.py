@@ -12,13 +12,12 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from training_config import CONFIG, DPO, SFT
+from settings import DPO, MODEL, SFT, TRAINING
 
 from replication.models.janus import JanusModel
 from replication.models.tiny import CODEBOOK_SIZE
 from replication.post_training import new_trainer, post_train
 
-WORDING = {"question": "{prompt} ?", "accept": "yes", "reject": "no", "compile": False}
 PROMPTS = ["an image of a triangle", "a picture of a striped purple triangle"] * 2
 
 
@@ -33,7 +32,7 @@ def training_set():
 
 
 def load(checkpoint):
-    return JanusModel.load(checkpoint, WORDING)
+    return JanusModel.load(checkpoint, MODEL)
 
 
 def log_probs(model, codes):
@@ -106,7 +105,7 @@ def test_gradient_checkpointing_computes_layers_again_and_changes_no_number(
         logs.append(post_train(model, training_set, codes, config, 0, tmp_path / str(on)))
         computed.append(len(calls))
     np.testing.assert_allclose(logs[0]["loss"], logs[1]["loss"], rtol=1e-5)
-    assert computed == [CONFIG["epochs"], 2 * CONFIG["epochs"]]
+    assert computed == [TRAINING["epochs"], 2 * TRAINING["epochs"]]
 
 
 @pytest.mark.parametrize("config", [SFT, DPO])
@@ -137,7 +136,7 @@ def test_lora_trains_the_linear_layers_of_the_language_model(checkpoint, codes, 
 def test_a_killed_training_goes_on_and_ends_like_an_unbroken_one(checkpoint, codes, training_set, tmp_path, config):
     np.save(tmp_path / "codes.npy", codes)
     training_set.to_csv(tmp_path / "training_set.csv")
-    config = {**config, "epochs": 60, "per_device_train_batch_size": 2, "lr_scheduler_type": "cosine", "model": WORDING}
+    config = {**config, "epochs": 60, "per_device_train_batch_size": 2, "lr_scheduler_type": "cosine", "model": MODEL}
     config["checkpoint_every_minutes"] = 0
 
     def start(output):

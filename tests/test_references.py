@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from settings import DPO, SFT
 from torch.nn.functional import logsigmoid
-from training_config import DPO, SFT
 
 from replication import post_training
 from replication.models.image_policy import ImageBackbone

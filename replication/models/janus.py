@@ -38,13 +38,18 @@ class JanusModel(UnifiedModel):
     def load(cls, path, config):
         """Read a local checkpoint folder or a model hub id.
 
-        config: the configuration of the model: `question`, `accept`, `reject`, `compile`, and `name`, which is not needed
-            here.
-        Raises SystemExit with one sentence when the checkpoint is missing, damaged or incomplete.
+        config: the configuration of the model: `question`, `accept`, `reject`, `device`, `dtype`, `compile`, and `name`,
+            which is not needed here.
+        Raises SystemExit with one sentence when the checkpoint is missing, damaged or incomplete, or there is no GPU where
+        one is asked for.
         """
+        if config["device"] == "cuda" and not torch.cuda.is_available():
+            raise SystemExit("model.device is cuda, but torch sees no GPU here; ask for one, or set model.device=cpu.")
         advice = "build or download it again"
         try:
-            model, loading = JanusForConditionalGeneration.from_pretrained(path, output_loading_info=True)
+            model, loading = JanusForConditionalGeneration.from_pretrained(
+                path, dtype=config["dtype"], output_loading_info=True
+            )
             processor = JanusProcessor.from_pretrained(path)
         except (OSError, ValueError, SafetensorError) as error:
             reason = str(error).splitlines()[0]
@@ -53,7 +58,7 @@ class JanusModel(UnifiedModel):
             missing = len(loading["missing_keys"])
             raise SystemExit(f"{path} is not a complete Janus checkpoint, {advice}: {missing} weights are missing.")
         wording = {key: config[key] for key in ("question", "accept", "reject")}
-        return cls(model.eval(), processor, **wording, compiled=config["compile"])
+        return cls(model.to(config["device"]).eval(), processor, **wording, compiled=config["compile"])
 
     def save(self, path):
         self.model.save_pretrained(path)

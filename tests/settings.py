@@ -1,0 +1,26 @@
+"""What most tests leave alone: the model's configuration, and the `post_training` settings of a short, plain run."""
+
+MODEL = {
+    "question": "does this image describe {prompt} ?",
+    "accept": "yes",
+    "reject": "no",
+    "device": "cpu",
+    "dtype": "float32",
+    "compile": False,
+}
+TRAINING = {
+    "model": MODEL,
+    "epochs": 6,
+    "learning_rate": 1e-3,
+    "per_device_train_batch_size": 4,
+    "lr_scheduler_type": "constant",
+    "warmup_ratio": 0.0,
+    "weight_decay": 0.0,
+    "max_grad_norm": 1.0,
+    "trained_modules": "language_model",
+    "checkpoint_every_minutes": 5,
+    "gradient_checkpointing": False,
+    "lora": None,
+}
+SFT = {**TRAINING, "method": "sft"}
+DPO = {**TRAINING, "method": "dpo", "beta": 0.1, "nll_weight": 0.5}
