@@ -17,6 +17,7 @@ import torch
 import trl.trainer.utils
 from trl import DPOConfig, DPOTrainer
 
+from benchmarks.roofline import least_sampling_seconds
 from benchmarks.shapes import janus_pro
 from replication import post_training
 from replication.candidates import draw_images
@@ -86,14 +87,28 @@ def sample_and_decode(model, prompts, size):
 
 
 @torch.no_grad()
+def generate(model, prompts):
+    """transformers: codes of one image per prompt."""
+    inputs = model.processor(text=prompts, generation_mode="image", padding=True, return_tensors="pt")
+    return model.model.generate(
+        **inputs.to(model.model.device), generation_mode="image", do_sample=True, guidance_scale=GUIDANCE_SCALE
+    )
+
+
+@torch.no_grad()
 def generate_and_decode(model, prompts, size):
     """transformers: one image per prompt, decoded."""
     for (part,) in batches(size, prompts):
-        inputs = model.processor(text=part, generation_mode="image", padding=True, return_tensors="pt")
-        codes = model.model.generate(
-            **inputs.to(model.model.device), generation_mode="image", do_sample=True, guidance_scale=GUIDANCE_SCALE
-        )
-        model.model.decode_image_tokens(codes)
+        model.model.decode_image_tokens(generate(model, part))
+
+
+def share_of_roofline(name, model, prompts, device, repeats):
+    """Row of the share that both sides reach of the rate that this machine allows at most; codes only, not decoded."""
+    length = max(map(len, model.generation_ids(prompts)))
+    least, limit = least_sampling_seconds(model, len(prompts), length, device)
+    ours = partial(model.sample_images, prompts, list(range(len(prompts))), GUIDANCE_SCALE, 1.0)
+    theirs = partial(generate, model, prompts)
+    return compare(f"{name}, limited by {limit})", ours, theirs, least, "of the roofline", repeats)
 
 
 def candidates(device, repeats):
@@ -107,8 +122,12 @@ def candidates(device, repeats):
     for name, model in (("candidates", compiled), ("candidates (not compiled)", plain)):
         ours = partial(sample_and_decode, model, prompts)
         yield compare(name, partial(ours, best_batch(ours, sizes)), theirs, len(prompts), "images/s", repeats)
-    ours, theirs = (partial(work, plain, prompts[:80], 10) for work in (sample_and_decode, generate_and_decode))
-    yield compare("candidates (not compiled, batch 10)", ours, theirs, 80, "images/s", repeats)
+    yield share_of_roofline("candidates (batch 320", compiled, prompts[:320], device, repeats)
+    theirs = partial(generate_and_decode, plain, prompts[:80], 10)
+    for name, model in (("candidates (batch 10)", compiled), ("candidates (not compiled, batch 10)", plain)):
+        ours = partial(sample_and_decode, model, prompts[:80], 10)
+        ours()
+        yield compare(name, ours, theirs, 80, "images/s", repeats)
 
 
 @torch.no_grad()
@@ -167,12 +186,12 @@ def stock_dpo(model, training_set, codes, config):
 
 
 def dpo_epoch(device, repeats):
-    """A DPO run of 30 epochs (paper section 3) on 128 pairs, and the losses that both log."""
-    prompts = embedded_prompts(128)
+    """A DPO run of 30 epochs (paper section 3) on 256 pairs, and the losses that both log."""
+    prompts = embedded_prompts(256)
     codes = (
-        embedded_model(device).sample_images(prompts * 2, list(range(256)), 1.0, 1.0)[0].cpu().numpy().astype(np.int16)
+        embedded_model(device).sample_images(prompts * 2, list(range(512)), 1.0, 1.0)[0].cpu().numpy().astype(np.int16)
     )
-    training_set = pd.DataFrame({"prompt": prompts, "chosen": range(128), "rejected": range(128, 256)})
+    training_set = pd.DataFrame({"prompt": prompts, "chosen": range(256), "rejected": range(256, 512)})
     config = {**load_stage("post_training", "tiny", experiment="dpo"), "epochs": 30}
     tile = trl.trainer.utils._CHUNKED_LOGPROB_CHUNK_SIZE
     losses = {}
@@ -229,6 +248,8 @@ def janus_pro_shape(size, device, repeats, generated, judged):
         if device == "cuda":  # the first calls compile and choose kernels; on a CPU, this size takes minutes
             ours(), theirs()
         yield compare(f"{name} (images, batch {number})", ours, theirs, number, "images/s", repeats)
+        if device == "cuda":
+            yield share_of_roofline(f"{name} (batch {number}", model, chosen, device, repeats)
     codes, log_probs = model.sample_images(prompts[:2], [0, 1], GUIDANCE_SCALE, 1.0)
     with torch.no_grad():
         forced = model.image_log_probs(prompts[:2], codes).sum(dim=1)

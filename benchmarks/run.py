@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 import torch
+import transformers
 
 from benchmarks.cases import CASES, Row
 from replication.files import atomic_file
@@ -95,6 +96,7 @@ def main():
         for name in [name for name in CASES if name not in skipped]:
             subprocess.run([sys.executable, "-m", "benchmarks.run", "--only", name, *common], check=True)
         return
+    transformers.logging.set_verbosity_error()  # `generate` warns of its own defaults, once a batch
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "trl"))
     rows = []
     reset_peak_memory(arguments.device)

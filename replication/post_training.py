@@ -2,7 +2,8 @@
 
 Rows are tokenised here, in the joint vocabulary of the image policy: completions are image codes, and the loss is on them
 alone. TRL has no public door for such rows, hence the two subclasses. A training that was stopped goes on from an
-earlier end of an epoch, and ends as if it had not been.
+earlier end of an epoch, and ends as if it had not been. `torchrun -m replication.post_training` trains on several
+GPUs, each with a copy of the model and per_device_train_batch_size samples per step.
 """
 
 import argparse
@@ -16,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import trl.trainer.utils
-from datasets import Dataset
+from accelerate import PartialState
+from datasets import Dataset, load_from_disk
 from peft import LoraConfig
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback, set_seed
@@ -175,6 +177,12 @@ def new_trainer(policy, training_set, codes, config, seed, output_dir):
         trainer, rows, arguments = ImageSFTTrainer, sft_rows(policy, training_set, codes), SFTConfig(**arguments)
     else:
         trainer, rows = ImageDPOTrainer, dpo_rows(policy, training_set, codes)
+        # TRL stores the reference's log-probabilities beside the rows, where all processes must find them.
+        stored = Path(output_dir) / "rows"
+        with PartialState().main_process_first():
+            if PartialState().is_main_process:
+                rows.save_to_disk(stored)
+            rows = load_from_disk(stored)
         arguments = DPOConfig(**arguments, precompute_ref_log_probs=True)
     adapter = config["lora"] and LoraConfig(
         target_modules=rf".*\.(?:{config['trained_modules']})\..*_proj", **config["lora"]
@@ -222,6 +230,8 @@ def main():
     model = JanusModel.load(arguments.model, config["model"])
     progress = _progress_folder(arguments)
     log = post_train(model, training_set, codes, config, arguments.seed, progress)
+    if not PartialState().is_main_process:
+        return  # one of several that `torchrun` started; all end with the same weights
     with atomic_directory(arguments.output) as folder:
         model.save(folder)
         log.to_csv(folder / "training_log.csv", index=False)

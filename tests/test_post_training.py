@@ -131,6 +131,31 @@ def test_lora_trains_the_linear_layers_of_the_language_model(checkpoint, codes, 
     torch.testing.assert_close(log_probs(load(tmp_path / "model"), codes[:4]), log_probs(model, codes[:4]))
 
 
+def start_station(launcher, config, checkpoint, inputs, output):
+    arguments = ["--config", json.dumps(config), "--seed", "3", "--model", checkpoint, "--candidates", inputs]
+    arguments += ["--training-set", inputs / "training_set.csv", "--output", output]
+    command = [*launcher, "replication.post_training", *map(str, arguments)]
+    return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", [SFT, DPO], ids=["sft", "dpo"])
+def test_two_processes_train_as_one_with_twice_the_batch(checkpoint, codes, training_set, tmp_path, config):
+    np.save(tmp_path / "codes.npy", codes)
+    training_set.to_csv(tmp_path / "training_set.csv")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
+    for launcher, batch, output in (([sys.executable, "-m"], 4, "one"), (launch, 2, "two")):
+        config = {**config, "per_device_train_batch_size": batch}
+        assert start_station(launcher, config, checkpoint, tmp_path, tmp_path / output).wait() == 0
+    one, two, start = (
+        load_file(folder / "model.safetensors") for folder in (tmp_path / "one", tmp_path / "two", checkpoint)
+    )
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, atol=2e-4, rtol=0)
+    assert max((one[name] - start[name]).abs().max() for name in one) > 3e-3
+    assert [path.name for path in tmp_path.glob("two*")] == ["two"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("config", [SFT, DPO], ids=["sft", "dpo"])
 def test_a_killed_training_goes_on_and_ends_like_an_unbroken_one(checkpoint, codes, training_set, tmp_path, config):
@@ -140,10 +165,7 @@ def test_a_killed_training_goes_on_and_ends_like_an_unbroken_one(checkpoint, cod
     config["checkpoint_every_minutes"] = 0
 
     def start(output):
-        arguments = ["--config", json.dumps(config), "--seed", "3", "--model", checkpoint, "--candidates", tmp_path]
-        arguments += ["--training-set", tmp_path / "training_set.csv", "--output", output]
-        command = [sys.executable, "-m", "replication.post_training", *map(str, arguments)]
-        return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
+        return start_station([sys.executable, "-m"], config, checkpoint, tmp_path, output)
 
     unbroken = tmp_path / "unbroken"
     assert start(unbroken).wait() == 0
