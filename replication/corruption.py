@@ -25,7 +25,9 @@ def check(corruption, strength):
         raise ValueError(f"There is no corruption {corruption!r}; set supervision.corruption to one of {CORRUPTIONS}.")
     upper = {"flipped": 1, "lenient": float("inf")}.get(corruption)
     if upper is None and strength is not None:
-        raise ValueError(f"The corruption {corruption!r} takes no strength; set supervision.corruption_strength to null.")
+        raise ValueError(
+            f"The corruption {corruption!r} takes no strength; set supervision.corruption_strength to null."
+        )
     if upper is not None and (strength is None or not 0 <= strength <= upper):
         raise ValueError(
             f"The corruption {corruption!r} needs a supervision.corruption_strength from 0 to {upper}, not {strength}."
