@@ -135,13 +135,11 @@ def auc_ci(scores, positive, runs, clusters, level=LEVEL, repetitions=REPETITION
     cluster_of_run = np.array([clusters[run == index][0] for index in range(len(names))])
     groups = [np.flatnonzero(cluster_of_run == cluster) for cluster in np.unique(cluster_of_run)]
     rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(len(groups), np.full(len(groups), 1 / len(groups)), size=repetitions)
     weights = np.zeros((repetitions, len(names)))
-    for drawn in rng.integers(len(groups), size=(len(groups), repetitions)):
-        for index, group in enumerate(groups):
-            times = rng.multinomial(len(group), np.full(len(group), 1 / len(group)), size=repetitions)
-            weights[:, group] += times * (drawn == index)[:, None]
-    compared = np.einsum("ri,ij,rj->r", weights, pairs, weights)
-    won = np.einsum("ri,ij,rj->r", weights, wins, weights)
+    for times, group in zip(drawn.T, groups, strict=True):
+        weights[:, group] = rng.multinomial(times * len(group), np.full(len(group), 1 / len(group)))
+    compared, won = ((weights @ table * weights).sum(axis=1) for table in (pairs, wins))
     defined = compared > 0  # a resample may hold one kind only
     return float(wins.sum() / pairs.sum()), *_percentiles(won[defined] / compared[defined], level)
 

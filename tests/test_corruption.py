@@ -50,7 +50,9 @@ def test_hand_worked_corruptions():
     assert shown["lenient"]["verdict"].tolist() == [1, 1, 1, 0]
     assert shown["lenient"]["alignment_logit"].tolist() == [3.5, 0.5, 4.5, -2.5]
     assert shown["oracle"]["verdict"].tolist() == [0, 0, 1, 1]
-    assert select(corrupted(mixed, "oracle"), "dpo", "contrast", 1)[["chosen", "rejected"]].to_numpy().tolist() == [[2, 1]]
+    assert select(corrupted(mixed, "oracle"), "dpo", "contrast", 1)[["chosen", "rejected"]].to_numpy().tolist() == [
+        [2, 1]
+    ]
 
 
 @given(random_candidates, st.sampled_from(CORRUPTIONS))

@@ -1,9 +1,10 @@
 """Co-degradation under poor supervision, and whether it can be foreseen (paper section 7, v1).
 
-(a-d) what training does to generation, understanding (balanced accuracy on held-out scenes, win rate) and the Nonunified
-score, against the measured precision of the training set, one mark per arm and a dot per run. (e) the same by arm; shaded
-are the arms that improve the Nonunified score while generation or balanced accuracy falls. (f) how well the measures of the
-quality check tell, before training, runs that get better from runs that get worse.
+(a-d) what training does to generation, understanding (balanced accuracy on held-out scenes, win rate) and the
+Nonunified score, against the measured precision of the training set, one mark per arm and a dot per run; dashed is the
+share of the model's own images that are right, where the quality check draws its line. (e) the same by arm; shaded are
+the arms that improve the Nonunified score while generation or balanced accuracy falls. (f) how well the measures of
+the quality check tell, before training, runs that get better from runs that get worse.
 
 Inputs: metrics.csv and quality_check.csv of every arm and run, and metrics.csv of the pre-trained models.
 """
@@ -45,6 +46,7 @@ OUTCOMES = {  # of a run: how it is called, and the mark
     "generation": ("generation rises, or falls", "D"),
 }
 FLAG = "#FBE3D6"
+DASHED = (0, (4, 2))
 
 
 def kind(method):
@@ -189,7 +191,7 @@ def draw_auc(axes, auc):
         for height, better, worse in zip(y, rows["better"], rows["worse"], strict=True):
             axes.text(1.06, height, f"{better} : {worse}", va="center", fontsize=6)
     axes.text(1.06, -0.75, "rise : fall", va="bottom", fontsize=6)
-    axes.axvline(0.5, color="black", linewidth=0.6, linestyle=(0, (4, 2)))
+    axes.axvline(0.5, color="black", linewidth=0.6, linestyle=DASHED)
     axes.set_yticks(range(len(MEASURES)), [name for name, _ in MEASURES.values()])
     axes.set(xlim=(0, 1), ylim=(len(MEASURES) - 0.4, -0.6), xlabel="area under the ROC curve")
     axes.tick_params(axis="y", length=0)
@@ -216,7 +218,9 @@ def draw(metrics):
     draw_curve(curves[2], precision, wins, "percent")
     curves[2].axhline(50, color="black", linewidth=0.6)
     curves[2].set(title="win rate", ylabel="of changed verdicts (%)", ylim=(0, 100))
+    own = 100 * metrics.loc[metrics["metric"] == "own_right", "value"].mean()
     for axes, letter in zip(curves, "abcd", strict=True):
+        axes.axvline(own, color="black", linewidth=0.6, linestyle=DASHED)
         axes.set_xlabel("precision (%)")
         axes.yaxis.labelpad = 1
         panel(axes, letter, -0.32)
@@ -237,7 +241,7 @@ def draw(metrics):
         handles.append(Line2D([], [], marker=mark, color="black", markerfacecolor=filled, label=text, **dot))
     figure.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.45, 0.94), ncols=len(handles), columnspacing=1)
     parts = {"changes": changes.assign(flagged=changes["method"].isin(flags)), "precision": precision}
-    parts |= {"win rate": wins, "auc": auc, "runs": cases}
+    parts |= {"win rate": wins, "auc": auc, "runs": cases, "own share right": pd.DataFrame({"percent": [own]})}
     return figure, pd.concat([frame.assign(part=name) for name, frame in parts.items()], ignore_index=True)
 
 
