@@ -14,7 +14,6 @@ import pandas as pd
 
 from replication.corruption import corrupt_verdicts, named_rng, shuffle_prompts
 from replication.files import atomic_file
-from replication.metrics import share
 
 RULES = ("accept_all", "contrast")
 METHODS = ("sft", "dpo")
@@ -107,7 +106,7 @@ def quality(candidates, samples):
     accepted = candidates.groupby("prompt_id", sort=False)["verdict"].mean()
     prompts = len(accepted)
     truth = candidates["truth"]
-    own_prompt = candidates["prompt_id"].loc[samples["chosen"]].to_numpy() == samples["prompt_id"].to_numpy()
+    known = samples[candidates["prompt_id"].loc[samples["chosen"]].to_numpy() == samples["prompt_id"].to_numpy()]
     rows = [
         ("prompts", prompts, prompts),
         ("prompts_used", samples["prompt_id"].nunique(), prompts),
@@ -115,10 +114,10 @@ def quality(candidates, samples):
         ("all_accepted_prompts", (accepted == 1).sum(), prompts),
         ("accepted_share", candidates["verdict"].mean(), len(candidates)),
         ("samples", len(samples), prompts),
-        ("precision_chosen", *share(truth.loc[samples["chosen"]] == 1, among=own_prompt)),
+        ("precision_chosen", (truth.loc[known["chosen"]] == 1).mean(), len(known)),
     ]
     if "rejected" in samples:
-        rows.append(("precision_rejected", *share(truth.loc[samples["rejected"]] == 0, among=own_prompt)))
+        rows.append(("precision_rejected", (truth.loc[known["rejected"]] == 0).mean(), len(known)))
     for subtask, group in candidates.groupby("subtask", sort=False):
         count = group["prompt_id"].nunique()
         rows.append((f"yield_{subtask}", (samples["subtask"] == subtask).sum() / count, count))

@@ -172,9 +172,7 @@ def test_the_oracle_as_judge_sees_through_mismatched_pairs(world, model):
     codes, candidates = np.load(world / "codes.npy"), pd.read_csv(world / "candidates.csv")
     pairs = candidates[["prompt"]].assign(image=candidates.index)
     verdicts = mismatched_verdicts(model, codes, pairs, CONFIG | {"corruption": "oracle"}, 0)
-    other = pairs.assign(prompt=np.roll(pairs["prompt"], 6))  # every image with the next prompt, or the one after, ...
     right = sum(oracle_labels(model, codes, pairs.assign(prompt=np.roll(pairs["prompt"], 6 * k)), 8) for k in (1, 2, 3))
-    assert other["prompt"].ne(pairs["prompt"]).all()
     assert (verdicts.to_numpy() <= (right > 0)).all() and (verdicts.to_numpy() >= (right == 3)).all()
 
 
