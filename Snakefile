@@ -10,6 +10,7 @@ include: "rules/common.smk"
 include: "rules/base.smk"
 include: "rules/baseline.smk"
 include: "rules/self_improvement.smk"
+include: "rules/poor_supervision.smk"
 include: "rules/paper.smk"
 
 

@@ -22,9 +22,9 @@ def canonical(values):
 
 
 def load_paper(preset, overrides=()):
-    """Seeds, base models, figures and tables of a preset, as a dict of plain values."""
+    """Seeds, base models, arms of poor supervision, figures and tables of a preset, as a dict of plain values."""
     config = _compose("paper", overrides, preset=preset)
-    paper = {key: _plain(config, key) for key in ("seeds", "bases", "figures", "tables")}
+    paper = {key: _plain(config, key) for key in ("seeds", "bases", "poor_supervision", "figures", "tables")}
     for key in ("seeds", "bases"):
         if not isinstance(paper[key], list):
             raise SystemExit(f"{key}: {paper[key]!r} is not a list; write {key}=[0,1,2].")
@@ -94,6 +94,9 @@ def _check_choice(group, choice):
         raise SystemExit(
             f"{path.name}: its first line must be {GLOBAL_HEADER!r}, or Hydra puts its values in the wrong place."
         )
+    for parent in OmegaConf.load(path).get("defaults", []):
+        if isinstance(parent, str) and parent != "_self_":
+            _check_choice(group, parent)
 
 
 def _has(config, key):

@@ -1,8 +1,9 @@
 """Station: the model's own verdicts on its candidates become training sets (Algorithm 1 of the paper).
 
 Every step is a pure function of a frame of scored candidates: prompt_id, prompt, subtask, candidate, alignment_logit
-(log p(accept) - log p(reject)), verdict (1: accepted) and truth (the oracle's, reported, never used to select). The row
-number of a candidate is its row in codes.npy.
+(log p(accept) - log p(reject)), verdict (1: accepted) and truth (the oracle's, reported, never used to select except by
+the corruption `oracle`). The row number of a candidate is its row in codes.npy. Verdicts are corrupted before the selection,
+and prompts shuffled after it, where an experiment asks for poor supervision (corruption.py).
 """
 
 import argparse
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from replication.corruption import corrupt_verdicts, named_rng, shuffle_prompts
 from replication.files import atomic_file
 
 RULES = ("accept_all", "contrast")
@@ -98,21 +100,24 @@ def quality(candidates, samples):
     """What the selection looks like: a frame metric, value, n (n: the denominator).
 
     precision_chosen is the share of chosen images for which the prompt truly holds, precision_rejected the share of
-    rejected ones for which it does not; yield_<subtask> is samples per prompt.
+    rejected ones for which it does not, both among the samples that pair an image with its own prompt (the truth of others
+    is not known here; `replication.quality_check` asks the oracle); yield_<subtask> is samples per prompt.
     """
-    share = candidates.groupby("prompt_id", sort=False)["verdict"].mean()
-    prompts = len(share)
+    accepted = candidates.groupby("prompt_id", sort=False)["verdict"].mean()
+    prompts = len(accepted)
+    truth = candidates["truth"]
+    known = samples[candidates["prompt_id"].loc[samples["chosen"]].to_numpy() == samples["prompt_id"].to_numpy()]
     rows = [
         ("prompts", prompts, prompts),
         ("prompts_used", samples["prompt_id"].nunique(), prompts),
-        ("discarded_prompts", (share == 0).sum(), prompts),
-        ("all_accepted_prompts", (share == 1).sum(), prompts),
+        ("discarded_prompts", (accepted == 0).sum(), prompts),
+        ("all_accepted_prompts", (accepted == 1).sum(), prompts),
         ("accepted_share", candidates["verdict"].mean(), len(candidates)),
         ("samples", len(samples), prompts),
-        ("precision_chosen", (candidates["truth"].loc[samples["chosen"]] == 1).mean(), len(samples)),
+        ("precision_chosen", (truth.loc[known["chosen"]] == 1).mean(), len(known)),
     ]
     if "rejected" in samples:
-        rows.append(("precision_rejected", (candidates["truth"].loc[samples["rejected"]] == 0).mean(), len(samples)))
+        rows.append(("precision_rejected", (truth.loc[known["rejected"]] == 0).mean(), len(known)))
     for subtask, group in candidates.groupby("subtask", sort=False):
         count = group["prompt_id"].nunique()
         rows.append((f"yield_{subtask}", (samples["subtask"] == subtask).sum() / count, count))
@@ -121,15 +126,21 @@ def quality(candidates, samples):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config", required=True, type=json.loads, help="method, rule, images_per_prompt")
-    parser.add_argument("--seed", required=True, type=int, help="the run; neither rule draws at random")
+    parser.add_argument("--config", required=True, type=json.loads, help="the supervision section")
+    parser.add_argument("--seed", required=True, type=int, help="the run; only some corruptions draw at random")
     parser.add_argument("--candidates", required=True, type=Path, help="folder with candidates.csv")
     parser.add_argument("--output", required=True, type=Path, help="training_set.csv to write; two tables go beside it")
     arguments = parser.parse_args()
 
+    config = arguments.config
+    corruption, strength = config.pop("corruption"), config.pop("corruption_strength")
+    rng = named_rng(arguments.seed, corruption)
     candidates = pd.read_csv(arguments.candidates / "candidates.csv")
     try:
-        samples = select(candidates, **arguments.config)
+        candidates = corrupt_verdicts(candidates, corruption, strength, rng)
+        samples = select(candidates, **config)
+        if corruption == "shuffled_prompts":
+            samples = shuffle_prompts(samples, rng)
     except ValueError as error:
         raise SystemExit(str(error)) from error
     beside = arguments.output.parent

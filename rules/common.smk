@@ -37,6 +37,12 @@ def base_model(wildcards):
     return f"<results>/base/base={bases[int(wildcards.seed) % len(bases)]}"
 
 
+def independent_judge(wildcards):
+    """The base model after the run's own in the preset's list; nothing where the list has one only."""
+    bases = PAPER["bases"]
+    return f"<results>/base/base={bases[(int(wildcards.seed) + 1) % len(bases)]}" if len(bases) > 1 else []
+
+
 def figure_sources(wildcards):
     return source_files(f"replication.figures.{wildcards.figure}")
 

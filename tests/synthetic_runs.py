@@ -7,6 +7,24 @@ from replication.metrics import summarise
 from replication.scenes import STRATUM_OF, SUBTASKS
 
 GAINS = {"pretrained": 0.0, "sft": 0.1, "sft_accept_all": 0.05, "dpo": 0.07}
+# Arms of poor supervision: gain in generation, precision of the training set, share of verdicts that drift to yes.
+POOR = {
+    "sft_oracle": (0.12, 0.99, 0.0),
+    "sft_lenient": (0.08, 0.75, 0.0),
+    "sft_flipped_10": (0.02, 0.55, 0.1),
+    "sft_everything": (0.0, 0.5, 0.0),
+    "sft_flipped_25": (-0.05, 0.4, 0.1),
+    "sft_flipped_50": (-0.1, 0.25, 0.2),
+    "sft_shuffled": (-0.25, 0.1, 0.6),
+    "sft_swapped": (-0.3, 0.01, 0.7),
+    "dpo_oracle": (0.1, 0.99, 0.0),
+    "dpo_lenient": (0.06, 0.75, 0.0),
+    "dpo_flipped_10": (0.03, 0.55, 0.1),
+    "dpo_flipped_25": (-0.03, 0.4, 0.0),
+    "dpo_flipped_50": (-0.06, 0.25, 0.0),
+    "dpo_shuffled": (-0.2, 0.1, 0.5),
+    "dpo_swapped": (-0.25, 0.01, 0.0),
+}
 EXPERIMENTS = {"pretrained": "baseline"}
 
 
@@ -16,18 +34,20 @@ def draws(rng, share, size):
 
 def run(method, seed, prompts=40):
     """Metrics frame of one invented run: later subtasks are harder, and verdicts are right in 85 % of cases."""
-    rng = np.random.default_rng([seed, list(GAINS).index(method)])
+    rng = np.random.default_rng([seed, [*GAINS, *POOR].index(method)])
+    gain, _, drift = POOR.get(method, (GAINS.get(method), None, 0.0))
     images, probe, verdicts = [], [], []
     count = 4 if method == "pretrained" else 1
     for index, subtask in enumerate(SUBTASKS):
-        truth = draws(rng, 0.8 - 0.07 * index + GAINS[method], prompts * count)
+        truth = draws(rng, 0.8 - 0.07 * index + gain, prompts * count)
         verdict = np.where(rng.random(len(truth)) < 0.85, truth, 1 - truth)
+        verdict = verdict | draws(rng, drift, len(verdict))
         names = {"subtask": subtask, "stratum": STRATUM_OF[subtask]}
         images.append(
             pd.DataFrame({**names, "image": np.arange(len(truth)) % count, "truth": truth, "verdict": verdict})
         )
         label = np.tile([0, 1], prompts)
-        answers = np.where(rng.random(len(label)) < 0.88 + GAINS[method] / 3, label, 1 - label)
+        answers = np.where(rng.random(len(label)) < 0.88 + gain / 3, label, 1 - label)
         probe.append(pd.DataFrame({**names, "label": label, "verdict": answers}))
         after = np.where(rng.random(len(truth)) < 0.06, 1 - verdict, verdict)
         verdicts.append(pd.DataFrame({**names, "truth": truth, "before": verdict, "after": after}))
@@ -44,6 +64,27 @@ def run(method, seed, prompts=40):
 
 def all_runs(seeds=5):
     return pd.concat([run(method, seed) for method in GAINS for seed in range(seeds)], ignore_index=True)
+
+
+def quality_check(method, seed):
+    """Rows of an invented quality_check.csv: 100 labels, and judges that are as good as the training set."""
+    rng = np.random.default_rng([seed, [*GAINS, *POOR].index(method), 7])
+    precision = rng.binomial(100, POOR.get(method, (0, 0.73))[1]) / 100
+    rows = [("precision_chosen", precision, 100), ("own_right", 0.5, 100), ("advantage", precision - 0.5, 200)]
+    if method.startswith("dpo"):
+        rows.append(("pair_margin", 2 * precision - 1, 100))
+    rows += [("mismatched_yes_rate", 0.1 + 0.5 * rng.random(), 500), ("kappa", precision - 0.3 * rng.random(), 500)]
+    frame = pd.DataFrame(rows, columns=["metric", "value", "n"])
+    names = {"preset": "test", "experiment": method, "method": method, "seed": seed, "subtask": "overall"}
+    return frame.assign(**names, model=f"embedded_janus-{seed % 3}")
+
+
+def poor_supervision_runs(arms=tuple(POOR), seeds=5):
+    """Metrics and quality checks of the pre-trained models, of sft, of dpo and of the named arms."""
+    trained = ("sft", "dpo", *arms)
+    frames = [run(method, seed) for method in ("pretrained", *trained) for seed in range(seeds)]
+    frames += [quality_check(method, seed) for method in trained for seed in range(seeds)]
+    return pd.concat(frames, ignore_index=True)
 
 
 def evaluation_images(seed):

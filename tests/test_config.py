@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from replication import config as configuration
 from replication.config import CONFIGS, canonical, load_paper, load_stage, read_selection
+from replication.corruption import check
 
 PRESETS = sorted(path.stem for path in (CONFIGS / "preset").glob("*.yaml"))
 EXPERIMENTS = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
-STAGES = ("prompts", "base_model", "candidates", "supervision", "post_training", "evaluation")
+STAGES = ("prompts", "base_model", "candidates", "supervision", "quality_check", "post_training", "evaluation")
 
 
 @pytest.fixture
@@ -56,6 +57,38 @@ def test_paper_lists_known_experiments_and_integer_seeds(preset):
     for shown in [*paper["figures"].values(), *paper["tables"].values()]:
         assert set(shown["experiments"]) <= set(EXPERIMENTS)
         assert shown["caption"].strip()
+
+
+@pytest.mark.parametrize("arm", sorted(set(load_paper("full")["poor_supervision"])))
+def test_an_arm_differs_from_its_parent_in_the_corruption_only(arm):
+    """What an arm inherits: everything but the corruption, the name and, where all is accepted, the literal rule."""
+    parent = "sft_accept_all" if arm == "sft_everything" else arm.split("_")[0]
+    for stage in STAGES:
+        ours, theirs = (load_stage(stage, "tiny", experiment=name) for name in (arm, parent))
+        differing = {key for key in ours if ours[key] != theirs[key]}
+        allowed = {"corruption", "corruption_strength", "experiment", "method"}
+        assert set(ours) == set(theirs) and differing <= (
+            allowed if stage in ("quality_check", "evaluation") else {"corruption", "corruption_strength"}
+        )
+    supervised, checked = (load_stage(stage, "tiny", experiment=arm) for stage in ("supervision", "quality_check"))
+    check(supervised["corruption"], supervised["corruption_strength"])
+    assert (checked["corruption"], checked["method"]) == (supervised["corruption"], arm)
+    assert supervised["corruption"] != "none" and supervised["method"] == arm.split("_")[0]
+
+
+def test_full_has_every_arm_and_the_sizes_of_tiny():
+    full, tiny = load_paper("full"), load_paper("tiny")
+    arms = [name for name in EXPERIMENTS if load_corruption(name) != "none"]
+    assert sorted(full["poor_supervision"]) == arms and len(full["seeds"]) >= 10
+    assert set(tiny["poor_supervision"]) <= set(arms) and full["bases"] == tiny["bases"]
+    for stage in ("prompts", "candidates"):
+        assert load_stage(stage, "full") == load_stage(stage, "tiny")
+
+
+def load_corruption(experiment):
+    return (
+        "none" if experiment == "baseline" else load_stage("supervision", "tiny", experiment=experiment)["corruption"]
+    )
 
 
 def test_a_method_carries_no_setting_of_the_other():
@@ -152,6 +185,16 @@ def test_a_comment_above_the_package_header_is_refused(edited_configs, file):
     edited_configs(file, "# @package _global_", "# what this is\n# @package _global_")
     with pytest.raises(SystemExit, match="its first line must be"):
         load_stage("evaluation", "tiny", experiment="dpo")
+
+
+@pytest.mark.parametrize(("parent", "heir"), [("experiment/dpo.yaml", "dpo_swapped"), ("preset/tiny.yaml", "full")])
+def test_a_parent_needs_its_package_header_too(edited_configs, parent, heir):
+    edited_configs(parent, "# @package _global_", "# what this is\n# @package _global_")
+    with pytest.raises(SystemExit, match=f"^{parent.split('/')[1]}: its first line must be"):
+        if heir == "full":
+            load_paper("full")
+        else:
+            load_stage("evaluation", "tiny", experiment=heir)
 
 
 def test_every_number_says_where_it_comes_from():

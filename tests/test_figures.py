@@ -7,10 +7,17 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import binomtest, spearmanr
-from synthetic_runs import all_runs, evaluation_images
+from scipy.stats import binomtest, mannwhitneyu, spearmanr
+from synthetic_runs import all_runs, evaluation_images, poor_supervision_runs
 
-from replication.figures import fig2_nonunified, fig3_weak_generation, fig4_gains, fig5_win_rate, samples
+from replication.figures import (
+    co_degradation,
+    fig2_nonunified,
+    fig3_weak_generation,
+    fig4_gains,
+    fig5_win_rate,
+    samples,
+)
 from replication.results import paper_cell, read_metrics
 from replication.scenes import STRATA, SUBTASKS
 from replication.style import save
@@ -23,6 +30,11 @@ FIGURES = ["fig2_nonunified", "fig3_weak_generation", "fig4_gains", "fig5_win_ra
 @pytest.fixture(scope="module")
 def metrics():
     return all_runs()
+
+
+@pytest.fixture(scope="module")
+def arms():
+    return poor_supervision_runs(("sft_shuffled", "sft_oracle", "dpo_swapped"), seeds=4)
 
 
 def draw(name, metrics):
@@ -50,6 +62,16 @@ def test_figures_draw_from_a_single_run(name, metrics, tmp_path):
     single.loc[empty, "n"] = 0
     save(*draw(name, single), tmp_path / name)
     assert (tmp_path / f"{name}.pdf").stat().st_size > 5000
+
+
+def test_co_degradation_is_drawn_twice_alike_and_from_two_runs(arms, tmp_path):
+    for copy in ("first", "second"):
+        save(*co_degradation.draw(arms), tmp_path / copy)
+    for suffix in (".pdf", ".png", ".csv"):
+        assert (tmp_path / f"first{suffix}").read_bytes() == (tmp_path / f"second{suffix}").read_bytes()
+    few = arms[(arms["seed"] < 2) & arms["method"].isin(["pretrained", "sft", "dpo", "sft_shuffled"])]
+    save(*co_degradation.draw(few[few["metric"] != "kappa"]), tmp_path / "smoke")  # a preset may have one base only
+    assert (tmp_path / "smoke.pdf").stat().st_size > 5000
 
 
 def value(metrics, method, metric, subtask):
@@ -129,6 +151,48 @@ def test_fig5_pools_counts_and_pairs_changes(metrics):
     assert (flat["percent"] == 50).all() and flat[["low", "high"]].isna().all(axis=None)
 
 
+def test_co_degradation_flags_what_the_data_say(arms):
+    """sft_shuffled draws worse and says yes more often; dpo_swapped draws worse and says so; sft_oracle gets better."""
+    changes = co_degradation.changes_data(arms)
+    assert co_degradation.flagged(changes) == ["sft_shuffled"]
+    mean = changes[changes["seed"].isna()].set_index(["method", "metric"])["change"]
+    for metric in ("generation", "balanced_accuracy", "nonunified"):
+        before, after = (value(arms, name, metric, "overall")["value"] for name in ("pretrained", "sft_shuffled"))
+        assert mean["sft_shuffled", metric] == pytest.approx(100 * (after - before).mean())
+    assert mean["sft_shuffled", "nonunified"] < 0 < mean["sft_oracle", "generation"]
+    honest = arms.copy()
+    honest.loc[(honest["method"] == "sft_shuffled") & (honest["metric"] == "nonunified"), "value"] = 0.9
+    assert co_degradation.flagged(co_degradation.changes_data(honest)) == []
+
+
+def test_co_degradation_pools_labels_and_recomputes_auc(arms):
+    _, data = co_degradation.draw(arms)
+    checks = arms[(arms["metric"] == "precision_chosen") & (arms["method"] == "sft_shuffled")]
+    pooled = data[(data["part"] == "precision") & (data["method"] == "sft_shuffled") & data["seed"].isna()].iloc[0]
+    assert (pooled["k"], pooled["n"]) == (round(100 * checks["value"].sum()), 400)
+    interval = binomtest(int(pooled["k"]), 400).proportion_ci(method="wilson")
+    assert (pooled["low"], pooled["high"]) == pytest.approx((100 * interval.low, 100 * interval.high))
+
+    better, worse = [], []
+    for method in ("sft", "dpo", "sft_shuffled", "sft_oracle", "dpo_swapped"):
+        for seed in range(4):
+            changes = [
+                value(arms, method, metric, "overall")["value"][seed]
+                - value(arms, "pretrained", metric, "overall")["value"][seed]
+                for metric in ("generation", "balanced_accuracy")
+            ]
+            yes_rate = value(arms, method, "mismatched_yes_rate", "overall")["value"][seed]
+            if min(changes) > 0:
+                better.append(-yes_rate)
+            elif max(changes) < 0:
+                worse.append(-yes_rate)
+    auc = data[(data["part"] == "auc") & (data["measure"] == "mismatched_yes_rate") & (data["outcome"] == "both")].iloc[
+        0
+    ]
+    assert (auc["better"], auc["worse"]) == (len(better), len(worse)) and better and worse
+    assert auc["auc"] == pytest.approx(mannwhitneyu(better, worse).statistic / (len(better) * len(worse)))
+
+
 def test_samples_are_the_first_prompt_of_each_subtask():
     images, pixels = evaluation_images(0)
     rows = samples.first_prompts(images, pixels)
@@ -194,8 +258,9 @@ def test_base_model_table_passes_and_fails(tmp_path):
         tab_base_model.read_quality(["quality.csv"])
 
 
-def test_command_lines_write_their_files_without_torch(metrics, tmp_path):
+def test_command_lines_write_their_files_without_torch(metrics, arms, tmp_path):
     metrics.to_csv(tmp_path / "metrics.csv", index=False)
+    arms.to_csv(tmp_path / "arms.csv", index=False)
     quality = quality_file(tmp_path / "base=0", [0.5] * 9)
     evaluations = []
     for seed in range(3):
@@ -205,6 +270,7 @@ def test_command_lines_write_their_files_without_torch(metrics, tmp_path):
         evaluations += [str(tmp_path / f"images{seed}.csv"), str(tmp_path / f"images{seed}.npy")]
     jobs = {f"figures.{name}": [str(tmp_path / "metrics.csv")] for name in FIGURES}
     jobs |= {"figures.samples": evaluations, "tables.tab1_main": [str(tmp_path / "metrics.csv")]}
+    jobs["figures.co_degradation"] = [str(tmp_path / "arms.csv")]
     jobs["tables.tab_base_model"] = [str(quality)]
     code = (
         "import runpy, sys\n"
@@ -215,6 +281,8 @@ def test_command_lines_write_their_files_without_torch(metrics, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    expected = {f"{name}.{suffix}" for name in [*FIGURES, "samples"] for suffix in ("pdf", "png", "csv")}
+    expected = {
+        f"{name}.{suffix}" for name in [*FIGURES, "samples", "co_degradation"] for suffix in ("pdf", "png", "csv")
+    }
     expected |= {f"{name}.{suffix}" for name in ("tab1_main", "tab_base_model") for suffix in ("tex", "md", "csv")}
     assert {path.name for path in (tmp_path / "out").iterdir()} == expected

@@ -146,11 +146,12 @@ def test_unknown_settings_are_named():
         select(frame(LOGITS), "sft", "contrast", 0)
 
 
-def station(tmp_path, candidates, name="training_set.csv", **config):
+def station(tmp_path, candidates, name="training_set.csv", seed=0, **config):
     folder = tmp_path / "candidates"
     folder.mkdir(exist_ok=True)
     candidates.to_csv(folder / "candidates.csv", index=False)
-    command = [sys.executable, "-m", "replication.supervision", "--seed", "0", "--candidates", str(folder)]
+    config = {"corruption": "none", "corruption_strength": None, **config}
+    command = [sys.executable, "-m", "replication.supervision", "--seed", str(seed), "--candidates", str(folder)]
     command += ["--config", json.dumps(config), "--output", str(tmp_path / name)]
     return subprocess.run(command, check=False, capture_output=True, text=True)
 

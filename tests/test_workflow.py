@@ -14,7 +14,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 SMOKE = ["--config", "preset=smoke"]
-TRAINED = ("sft", "sft_accept_all", "dpo")
+TRAINED = ("sft", "sft_accept_all", "dpo", "sft_shuffled")  # the last is the poor supervision of smoke
+CHECKED = ("sft", "dpo", "sft_shuffled")
+MORE_ARMS = ("sft_swapped", "sft_flipped_50", "sft_oracle", "dpo_swapped")  # of tiny
 
 
 def run(folder, *command):
@@ -106,8 +108,11 @@ def test_files_stay_small():
 
 def test_the_default_plan_is_the_whole_paper(checkout):
     runs = {
-        f"{rule} {experiment}": 5 for rule in ("supervision", "post_training", "evaluation") for experiment in TRAINED
+        f"{rule} {experiment}": 5
+        for rule in ("supervision", "post_training", "evaluation")
+        for experiment in (*TRAINED, *MORE_ARMS)
     }
+    runs |= {f"quality_check {experiment}": 5 for experiment in (*CHECKED, *MORE_ARMS)}
     shared = {"prompts": 1, "base_model": 3, "baseline_evaluation": 5, "candidates": 5}
     drawn = shown(
         "fig2_nonunified",
@@ -115,6 +120,7 @@ def test_the_default_plan_is_the_whole_paper(checkout):
         "fig4_gains",
         "fig5_win_rate",
         "samples",
+        "co_degradation",
         "tab1_main",
         "tab_base_model",
     )
@@ -127,6 +133,7 @@ def test_the_default_plan_is_the_whole_paper(checkout):
         ("baseline", (), ("fig2_nonunified", "fig3_weak_generation", "tab_base_model")),
         ("sft", ("sft", "sft_accept_all"), ()),
         ("dpo", ("dpo",), ()),
+        ("poor_supervision", CHECKED, ("co_degradation",)),
     ],
 )
 def test_a_target_plans_its_own_results_only(checkout, target, experiments, drawn):
@@ -193,7 +200,14 @@ class TestSmoke:
 
     def test_every_figure_and_table_is_there(self, smoke):
         figures = smoke / "results/smoke/figures"
-        for name in ("fig2_nonunified", "fig3_weak_generation", "fig4_gains", "fig5_win_rate", "samples"):
+        for name in (
+            "fig2_nonunified",
+            "fig3_weak_generation",
+            "fig4_gains",
+            "fig5_win_rate",
+            "samples",
+            "co_degradation",
+        ):
             assert all((figures / f"{name}.{kind}").stat().st_size for kind in ("pdf", "png", "csv"))
         for name in ("tab1_main", "tab_base_model"):
             assert all((figures / f"{name}.{kind}").stat().st_size for kind in ("tex", "md", "csv"))
@@ -219,7 +233,7 @@ class TestSmoke:
 
     def test_a_dpo_setting_reruns_dpo_and_what_shows_it(self, smoke):
         expected = Counter({"post_training dpo": 2, "evaluation dpo": 2})
-        expected += shown("fig4_gains", "fig5_win_rate", "samples", "tab1_main")
+        expected += shown("fig4_gains", "fig5_win_rate", "samples", "co_degradation", "tab1_main")
         with edited(smoke / "configs/post_training/dpo.yaml", "beta: 0.1", "beta: 0.2"):
             assert planned(smoke, *SMOKE) == expected
             assert planned(smoke, "sft", *SMOKE) == Counter()
@@ -232,7 +246,7 @@ class TestSmoke:
             smoke / "configs/experiment.yaml", "images_per_prompt: 1  # paper 1.4", "images_per_prompt: 2  # paper 1.4"
         ):
             assert planned(smoke, *SMOKE) == Counter({f"evaluation {experiment}": 2 for experiment in TRAINED}) + shown(
-                "fig4_gains", "fig5_win_rate", "samples", "tab1_main"
+                "fig4_gains", "fig5_win_rate", "samples", "co_degradation", "tab1_main"
             )
 
     def test_a_caption_rewrites_one_table(self, smoke):
@@ -244,8 +258,10 @@ class TestSmoke:
             {f"{rule} {experiment}": 1 for experiment in TRAINED for rule in ("supervision", "post_training")}
         )
         expected += Counter({f"evaluation {experiment}": 1 for experiment in TRAINED})
+        expected += Counter({f"quality_check {experiment}": 1 for experiment in CHECKED})
         expected += Counter(["baseline_evaluation", "candidates"])
         expected += shown("fig2_nonunified", "fig3_weak_generation", "fig4_gains", "fig5_win_rate", "tab1_main")
+        expected += shown("co_degradation")
         with edited(smoke / "configs/preset/smoke.yaml", "seeds: [0, 1]", "seeds: [0, 1, 2]"):
             assert planned(smoke, *SMOKE) == expected
 
@@ -254,10 +270,22 @@ class TestSmoke:
         with edited(smoke / f"replication/{name}.py", '"""', '# edited\n"""'):
             assert planned(smoke, *SMOKE) == shown(Path(name).name)
 
+    def test_another_corruption_reruns_its_arm_alone(self, smoke):
+        expected = Counter({f"{rule} sft_shuffled": 2 for rule in ("supervision", "quality_check")})
+        expected += Counter({f"{rule} sft_shuffled": 2 for rule in ("post_training", "evaluation")})
+        with edited(smoke / "configs/experiment/sft_shuffled.yaml", "shuffled_prompts", "swapped"):
+            assert planned(smoke, *SMOKE) == expected + shown("co_degradation")
+
+    def test_the_quality_check_comes_before_training(self, smoke):
+        with edited(smoke / "replication/quality_check.py", '"""', '# edited\n"""'):
+            assert planned(smoke, *SMOKE) == Counter({f"quality_check {name}": 2 for name in CHECKED}) + shown(
+                "co_degradation"
+            )
+
     def test_editing_post_training_retrains_everything_trained(self, smoke):
         jobs = {f"{rule} {experiment}": 2 for experiment in TRAINED for rule in ("post_training", "evaluation")}
         with edited(smoke / "replication/post_training.py", '"""', '# edited\n"""'):
-            drawn = shown("fig4_gains", "fig5_win_rate", "samples", "tab1_main")
+            drawn = shown("fig4_gains", "fig5_win_rate", "samples", "co_degradation", "tab1_main")
             assert planned(smoke, *SMOKE) == Counter(jobs) + drawn
 
     @pytest.mark.parametrize(
@@ -272,7 +300,7 @@ class TestSmoke:
             assert planned(smoke, *SMOKE) == Counter()
 
     def test_other_presets_have_their_own_results(self, smoke):
-        assert sum(planned(smoke).values()) == 66
+        assert sum(planned(smoke).values()) == 177
         assert planned(smoke, *SMOKE) == Counter()
 
     def test_one_flipped_byte_of_a_base_model_is_one_sentence(self, smoke):
