@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from functools import cache
 from inspect import signature
 from pathlib import Path
 
@@ -39,37 +40,39 @@ def results(folder):
     return read_evaluations(sorted(folder.glob("*/seed=*/evaluation")))
 
 
+@cache
+def table(folder, experiment, file, unit, number):
+    frames = []
+    for path in (folder / experiment).glob(f"seed=*/{file}"):
+        run = path.parents[len(Path(file).parts) - 1]
+        model = pd.read_csv(run / "evaluation/metrics.csv", nrows=1)["model"].item()
+        frames.append(pd.read_csv(path).assign(seed=run.name, model=model))
+    table = pd.concat(frames)
+    if unit == "pair":
+        table["pair"] = table["probe_id"] // 2
+    table = table.assign(unit=table[unit], number=table[number])
+    return table.set_index(["model", "seed", "subtask", "unit", "number"], drop=False).sort_index()
+
+
 class Recount:
     """The claims once more: series with one row per run, prompt (or pair of scenes) and image, straight from the files."""
 
     def __init__(self, folder, claim):
         self.folder, self.claim, self.sign = folder, claim, 1 if claim["direction"] == "greater" else -1
 
-    def table(self, experiment, file, unit, number):
-        frames = []
-        for path in (self.folder / experiment).glob(f"seed=*/{file}"):
-            run = path.parents[len(Path(file).parts) - 1]
-            model = pd.read_csv(run / "evaluation/metrics.csv", nrows=1)["model"].item()
-            frames.append(pd.read_csv(path).assign(seed=run.name, model=model))
-        table = pd.concat(frames)
-        table["unit"], table["number"] = unit(table), number(table)
-        return table.set_index(["model", "seed", "subtask", "unit", "number"], drop=False).sort_index()
-
     def own(self, experiment, first=True):
-        images = self.table(experiment, "evaluation/images.csv", lambda t: t["prompt_id"], lambda t: t["image"])
+        images = table(self.folder, experiment, "evaluation/images.csv", "prompt_id", "image")
         return images[images["image"] == 0] if first else images
 
     def old(self, experiment):
-        file = "evaluation/pretrained_verdicts.csv"
-        return self.table(experiment, file, lambda t: t["prompt_id"], lambda t: t["image"])
+        return table(self.folder, experiment, "evaluation/pretrained_verdicts.csv", "prompt_id", "image")
 
     def right_scenes(self, experiment):
-        file = "evaluation/probe_verdicts.csv"
-        probes = self.table(experiment, file, lambda t: t["probe_id"] // 2, lambda t: t["probe_id"] % 2)
+        probes = table(self.folder, experiment, "evaluation/probe_verdicts.csv", "pair", "probe_id")
         return (probes["verdict"] == probes["label"]) * 1.0
 
     def unlocked(self, experiment):
-        pool = self.table(experiment, "discard_pool.csv", lambda t: t["prompt_id"], lambda t: 0)
+        pool = table(self.folder, experiment, "discard_pool.csv", "prompt_id", "prompt_id")
         return (pool["unlocked"] > 0) * 1.0
 
     def metric(self, name, experiment):
@@ -84,29 +87,28 @@ class Recount:
         return 100 * (top.mean() if bottom is None else top.sum() / bottom.sum())
 
     def replicates(self, top, bottom=None):
-        bottom = pd.Series(1.0, top.index) if bottom is None else bottom
-        runs = top.index.to_frame(index=False).groupby("model")["seed"].unique()
-        units = top.index.to_frame(index=False).groupby("subtask")["unit"].unique()
+        bottom = np.ones(len(top)) if bottom is None else bottom.to_numpy(float)
+        rows = top.index.to_frame(index=False)
+        seeds, units = (pd.Index(rows[name].unique()) for name in ("seed", "unit"))
+        seed_of_row, unit_of_row = seeds.get_indexer(rows["seed"]), units.get_indexer(rows["unit"])
+        runs = [seeds.get_indexer(group.unique()) for _, group in rows.groupby("model")["seed"]]
+        subtasks = [units.get_indexer(group.unique()) for _, group in rows.groupby("subtask")["unit"]]
         rng, values = np.random.default_rng(11), []
         for _ in range(REPLICATES):
-            drawn = [
-                seed
-                for model in rng.choice(runs.index, len(runs))
-                for seed in rng.choice(runs[model], len(runs[model]))
-            ]
-            run_counts = pd.Series(drawn).value_counts()
-            unit_counts = np.concatenate([rng.choice(members, len(members)) for members in units])
-            unit_counts = pd.Series(unit_counts).value_counts()  # units of two subtasks never bear the same number
-            weights = top.index.get_level_values("seed").map(run_counts).fillna(0).to_numpy()
-            weights = weights * top.index.get_level_values("unit").map(unit_counts).fillna(0).to_numpy()
-            values.append(100 * (weights @ top.to_numpy(float)) / (weights @ bottom.to_numpy(float)))
+            drawn = np.concatenate(
+                [rng.choice(runs[base], len(runs[base])) for base in rng.integers(len(runs), size=len(runs))]
+            )
+            drawn_units = np.concatenate([rng.choice(members, len(members)) for members in subtasks])
+            counts = np.bincount(drawn, minlength=len(seeds)), np.bincount(drawn_units, minlength=len(units))
+            weights = counts[0][seed_of_row] * counts[1][unit_of_row]
+            values.append(100 * (weights @ top.to_numpy(float)) / (weights @ bottom))
         return np.array(values)
 
     def p_value(self, top, bottom=None):
         excess = 100 * top - self.claim["no_effect"] * (1 if bottom is None else bottom)
         excess = self.sign * excess.groupby(level="unit").sum().to_numpy()
-        signs = np.random.default_rng(12).choice([-1, 1], size=(20_000, len(excess)))
-        return (1 + (signs @ excess >= excess.sum() - 1e-9).sum()) / 20_001
+        signs = np.random.default_rng(12).choice([-1, 1], size=(9999, len(excess)))
+        return (1 + (signs @ excess >= excess.sum() - 1e-9).sum()) / 10_000
 
     def say(self, name, m, every, some):
         """The claim `name`, with m for the value of a ratio, `every` and `some` for what puts several together."""
@@ -157,13 +159,13 @@ class Recount:
         gain = (self.own("sft")["truth"] - self.own("baseline")["truth"]).groupby(level=["model", "subtask"]).mean()
         estimate, gap, gain = gap.corr(gain, method="spearman"), gap.unstack(), gain.unstack()
         rng, replicates, at_least = np.random.default_rng(13), [], 0
-        for _ in range(2000):
+        for _ in range(1000):
             rows, columns = (rng.integers(n, size=n) for n in gap.shape)
             again = (frame.to_numpy()[rows][:, columns].ravel() for frame in (gap, gain))
             replicates.append(np.corrcoef(*(rankdata(values) for values in again))[0, 1])
             shuffled = gap.to_numpy()[:, rng.permutation(gap.shape[1])].ravel()
             at_least += np.corrcoef(rankdata(shuffled), rankdata(gain.to_numpy().ravel()))[0, 1] >= estimate - 1e-12
-        return estimate, *np.nanquantile(replicates, [0.025, 0.975]), (1 + at_least) / 2001
+        return estimate, *np.nanquantile(replicates, [0.025, 0.975]), (1 + at_least) / 1001
 
 
 @pytest.mark.parametrize("reference", [None, *REFERENCES], ids=lambda path: path.name if path else "invented")
