@@ -28,16 +28,28 @@ REPLICATES = 400
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Invented results in which every claim holds, with claims.csv of the station's own functions."""
+    """Invented results in which every claim holds."""
     folder = tmp_path_factory.mktemp("results")
-    results = read_evaluations([file.parent for file in write_evaluations(folder)])
-    judge(ALL, *results)[0].to_csv(folder / "claims.csv", index=False)
+    write_evaluations(folder)
     return folder
 
 
-@pytest.fixture
-def results(folder):
+@pytest.fixture(scope="module")
+def read(folder):
     return read_evaluations(sorted(folder.glob("*/seed=*/evaluation")))
+
+
+@pytest.fixture
+def results(read):
+    data, runs = read
+    return {name: frame.copy() for name, frame in data.items()}, runs.copy()
+
+
+@pytest.fixture(scope="module")
+def claims_file(folder, read):
+    """claims.csv of the invented results, by the station's own functions."""
+    judge(ALL, *read)[0].to_csv(folder / "claims.csv", index=False)
+    return folder / "claims.csv"
 
 
 @cache
@@ -169,10 +181,11 @@ class Recount:
 
 
 @pytest.mark.parametrize("reference", [None, *REFERENCES], ids=lambda path: path.name if path else "invented")
-def test_every_verdict_is_recomputed_from_the_files(folder, reference):
+def test_every_verdict_is_recomputed_from_the_files(claims_file, reference):
     """Estimate and interval agree with claims.csv, and the rule, applied here to p-values of our own, gives its verdict."""
-    table = pd.read_csv((reference or folder) / "claims.csv").set_index("claim")
-    recounted = {name: Recount(reference or folder, ALL[name]).recount(name) for name in table.index}
+    folder = reference or claims_file.parent
+    table = pd.read_csv(folder / "claims.csv").set_index("claim")
+    recounted = {name: Recount(folder, ALL[name]).recount(name) for name in table.index}
     family = [one[3] for one in recounted.values()]
     family += [1.0] * (int(re.search(r"over (\d+) claims$", table["test"].iloc[0])[1]) - len(family))
     for name, (estimate, low, high, p_value) in recounted.items():
@@ -193,8 +206,8 @@ def test_every_verdict_is_recomputed_from_the_files(folder, reference):
         assert row["verdict"] == verdict, name
 
 
-def test_every_claim_holds_in_invented_results_made_for_it(folder):
-    table = pd.read_csv(folder / "claims.csv").set_index("claim")
+def test_every_claim_holds_in_invented_results_made_for_it(claims_file):
+    table = pd.read_csv(claims_file).set_index("claim")
     assert list(table.index) == list(ALL)
     assert (table["verdict"] == "reproduced").all(), table["verdict"]
     assert (table["seeds"] == 5).all()
