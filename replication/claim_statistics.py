@@ -17,13 +17,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from replication.statistics import (
-    LEVEL,
-    crossed_bootstrap,
-    crossed_correlation,
-    permuted_correlation_test,
-    sign_flip_test,
-)
+from replication.resampling import crossed_bootstrap, crossed_correlation, permuted_correlation_test, sign_flip_test
+from replication.statistics import LEVEL
 
 RUN = ["model", "seed", "subtask"]
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from replication.claim_registry import REGISTERED, digest, load_claims
 from replication.claim_statistics import measure
 from replication.files import atomic_file
-from replication.statistics import holm
+from replication.resampling import holm
 
 COLUMNS = ["claim", "statement", "estimate", "ci_low", "ci_high", "seeds", "test", "criterion", "verdict"]
 COLUMNS += ["paper_value", "source"]
