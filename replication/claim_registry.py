@@ -27,6 +27,10 @@ STATISTICS = {
     "unlocked_lead": ({"experiment", "alone"}, "sign_flip"),
     "gap_correlation": ({"before", "after", "gap_from"}, "permutation"),
 }
+CHOICES = {
+    "metrics": {"generation", "nonunified", "balanced_accuracy"},
+    "gap_from": {"the same image", "the other images"},
+}
 EXPERIMENT_ARGUMENTS = ("experiment", "before", "after", "arms", "alone")
 
 
@@ -36,7 +40,8 @@ def load_claims(path=CLAIMS):
         content = OmegaConf.to_container(OmegaConf.load(path))
     except YAMLError as error:
         raise SystemExit(f"{path.name} is not YAML: {' '.join(str(error).split())}.") from error
-    if not isinstance(content, dict) or set(content) != {"significance", "claims"}:
+    sections = {"significance", "claims"}
+    if not isinstance(content, dict) or set(content) != sections or not isinstance(content["claims"], dict):
         raise SystemExit(f"{path.name} must hold exactly `significance` and `claims`.")
     if not _is_number(content["significance"]) or not 0 < content["significance"] < 1:
         raise SystemExit(f"{path.name}: significance is {content['significance']!r}; write a number such as 0.05.")
@@ -80,6 +85,9 @@ def _problem(claim):
     arguments, test = STATISTICS[claim["statistic"]]
     if not isinstance(claim["of"], dict) or set(claim["of"]) != arguments:
         return f"must give its statistic {claim['statistic']!r} exactly: {', '.join(sorted(arguments))}"
+    for argument in arguments & set(CHOICES):
+        if not set(_as_list(claim["of"][argument])) <= CHOICES[argument]:
+            return f"has an unknown value of {argument}; choose from: {', '.join(sorted(CHOICES[argument]))}"
     if claim["test"] != test:
         return f"has the test {claim['test']!r}, but {claim['statistic']!r} is tested by {test!r}"
     if claim["direction"] not in ("greater", "less"):

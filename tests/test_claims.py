@@ -417,6 +417,11 @@ def test_the_registry_knows_every_statistic_and_its_arguments():
         ("direction: less", "direction: down", "has the direction 'down'; choose greater or less"),
         ("test: permutation", "test: sign_flip", "has the test 'sign_flip', but 'gap_correlation' is tested by"),
         ("minimum: -1.0", "minimum: 1.0", "has a minimum on the wrong side of no_effect for its direction"),
+        (
+            "metrics: [generation]",
+            "metrics: [genaration]",
+            "has an unknown value of metrics; choose from: balanced_accuracy, ",
+        ),
         ("minimum: 60.0", "minimum: many", "has 'many' as its minimum, which is not a number"),
         ("needs: [baseline, dpo]", "needs: [dpo]", "must need exactly the experiments of its statistic: baseline, dpo"),
         ("of: {experiment: sft}", "of: {experiments: sft}", "must give its statistic 'win_rate' exactly: experiment"),
