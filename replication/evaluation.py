@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from replication import metrics
 from replication.candidates import draw_images
+from replication.claim_registry import write_registered
 from replication.files import atomic_directory
 from replication.models.janus import JanusModel
 from replication.provenance import write_provenance
@@ -100,6 +101,7 @@ def main():
             pretrained.to_csv(folder / "pretrained_verdicts.csv", index=False)
         metrics.summarise(own, probe, pretrained, identity).to_csv(folder / "metrics.csv", index=False)
         write_provenance(folder / "provenance.json", config, arguments.seed)
+        write_registered(folder)
 
 
 if __name__ == "__main__":

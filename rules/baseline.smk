@@ -11,6 +11,7 @@ rule baseline_evaluation:
         pixels="<results>/baseline/seed={seed}/evaluation/images.npy",
         codes="<results>/baseline/seed={seed}/evaluation/codes.npy",
         probes="<results>/baseline/seed={seed}/evaluation/probe_verdicts.csv",
+        registered="<results>/baseline/seed={seed}/evaluation/claims_registered.json",
     log:
         "<results>/baseline/seed={seed}/evaluation.log",
     benchmark:

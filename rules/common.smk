@@ -1,10 +1,12 @@
 from glob import glob
 
+from replication.claim_registry import experiments_to_judge, load_claims
 from replication.config import canonical, load_paper, load_stage, read_selection
 from replication.sources import source_files
 
 PRESET, BASE, OVERRIDES = read_selection(config)
 PAPER = load_paper(PRESET, OVERRIDES)
+CLAIMS = load_claims()
 PAPER_VALUES = sorted(glob("replication/paper_values/*.csv"))
 
 
@@ -57,6 +59,16 @@ def figure_results(wildcards):
 
 def table_results(wildcards):
     return results_behind(PAPER["tables"][wildcards.table])
+
+
+def judged_experiments(*statistics):
+    """Experiments of the claims that can be judged, as the preset shows all that they need; of these statistics only,
+    where any are named."""
+    shown = [
+        name for part in (PAPER["figures"], PAPER["tables"]) for entry in part.values() for name in entry["experiments"]
+    ]
+    claims = {name: claim for name, claim in CLAIMS.items() if not statistics or claim["statistic"] in statistics}
+    return experiments_to_judge(claims, shown)
 
 
 def results_behind(shown):

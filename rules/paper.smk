@@ -1,3 +1,41 @@
+rule claims:
+    input:
+        sources=[*source_files("replication.claims"), "replication/claim_registry.py"],
+        claims="configs/claims.yaml",
+        results=collect(
+            "<results>/{experiment}/seed={seed}/evaluation/{file}",
+            experiment=judged_experiments(),
+            seed=PAPER["seeds"],
+            file=["metrics.csv", "images.csv", "probe_verdicts.csv"],
+        ),
+        registered=collect(
+            "<results>/{experiment}/seed={seed}/evaluation/claims_registered.json",
+            experiment=judged_experiments(),
+            seed=PAPER["seeds"],
+        ),
+        pretrained=collect(
+            "<results>/{experiment}/seed={seed}/evaluation/pretrained_verdicts.csv",
+            experiment=judged_experiments("win_rate", "false_positive_lead"),
+            seed=PAPER["seeds"],
+        ),
+        pools=collect(
+            "<results>/{experiment}/seed={seed}/discard_pool.csv",
+            experiment=judged_experiments("unlocked_lead"),
+            seed=PAPER["seeds"],
+        ),
+    output:
+        judged="<results>/claims.csv",
+        not_judged="<results>/claims_not_judged.csv",
+    log:
+        "<results>/logs/claims.log",
+    localrule: True
+    conda:
+        "../environment.yaml"
+    shell:
+        "python -m replication.claims --claims {input.claims} --inputs {input.registered:q}"
+        " --output {output.judged} > {log} 2>&1"
+
+
 rule figure:
     input:
         sources=figure_sources,

@@ -88,6 +88,7 @@ rule evaluation:
         pixels="<results>/{experiment}/seed={seed}/evaluation/images.npy",
         codes="<results>/{experiment}/seed={seed}/evaluation/codes.npy",
         probes="<results>/{experiment}/seed={seed}/evaluation/probe_verdicts.csv",
+        registered="<results>/{experiment}/seed={seed}/evaluation/claims_registered.json",
         pretrained="<results>/{experiment}/seed={seed}/evaluation/pretrained_verdicts.csv",
     log:
         "<results>/{experiment}/seed={seed}/evaluation.log",

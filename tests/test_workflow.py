@@ -53,7 +53,10 @@ def planned(folder, *arguments):
 
 def shown(*names):
     """The Counter of drawing each named figure and table once."""
-    return Counter(f"{'table' if name.startswith('tab') else 'figure'} {name}" for name in names)
+    return Counter(f"{'table' if name.startswith(('tab', 'claims')) else 'figure'} {name}" for name in names)
+
+
+JUDGED = Counter(["claims", "table claims"])
 
 
 @contextmanager
@@ -124,7 +127,7 @@ def test_the_default_plan_is_the_whole_paper(checkout):
         "tab1_main",
         "tab_base_model",
     )
-    assert planned(checkout) == planned(checkout, "paper_figures") == Counter(runs | shared) + drawn
+    assert planned(checkout) == planned(checkout, "paper_figures") == Counter(runs | shared) + drawn + JUDGED
 
 
 @pytest.mark.parametrize(
@@ -188,6 +191,17 @@ def test_a_missing_value_is_one_sentence_at_planning_time_and_stops_only_its_exp
         assert planned(checkout, "sft", *SMOKE)["post_training sft"] == 2
 
 
+def test_a_misspelt_claim_is_one_sentence_at_planning_time(checkout):
+    with edited(checkout / "configs/claims.yaml", "statistic: win_rate", "statistic: winrate"):
+        done = run(checkout, "snakemake", "-n", *SMOKE)
+    assert done.returncode == 1
+    sentence = (
+        "claims.yaml: the claim 'sft_improves_understanding_win_rate' has the unknown statistic 'winrate'; choose "
+    )
+    assert done.stdout.splitlines()[-1].startswith(sentence)
+    assert "Traceback" not in done.stdout
+
+
 @pytest.mark.slow
 @pytest.mark.xdist_group("smoke")
 class TestSmoke:
@@ -209,7 +223,7 @@ class TestSmoke:
             "co_degradation",
         ):
             assert all((figures / f"{name}.{kind}").stat().st_size for kind in ("pdf", "png", "csv"))
-        for name in ("tab1_main", "tab_base_model"):
+        for name in ("claims", "tab1_main", "tab_base_model"):
             assert all((figures / f"{name}.{kind}").stat().st_size for kind in ("tex", "md", "csv"))
 
     def test_metrics_have_the_contract_columns(self, smoke):
@@ -233,7 +247,7 @@ class TestSmoke:
 
     def test_a_dpo_setting_reruns_dpo_and_what_shows_it(self, smoke):
         expected = Counter({"post_training dpo": 2, "evaluation dpo": 2})
-        expected += shown("fig4_gains", "fig5_win_rate", "samples", "co_degradation", "tab1_main")
+        expected += shown("fig4_gains", "fig5_win_rate", "samples", "co_degradation", "tab1_main") + JUDGED
         with edited(smoke / "configs/post_training/dpo.yaml", "beta: 0.1", "beta: 0.2"):
             assert planned(smoke, *SMOKE) == expected
             assert planned(smoke, "sft", *SMOKE) == Counter()
@@ -245,9 +259,30 @@ class TestSmoke:
         with edited(
             smoke / "configs/experiment.yaml", "images_per_prompt: 1  # paper 1.4", "images_per_prompt: 2  # paper 1.4"
         ):
-            assert planned(smoke, *SMOKE) == Counter({f"evaluation {experiment}": 2 for experiment in TRAINED}) + shown(
-                "fig4_gains", "fig5_win_rate", "samples", "co_degradation", "tab1_main"
+            assert (
+                planned(smoke, *SMOKE)
+                == Counter({f"evaluation {experiment}": 2 for experiment in TRAINED})
+                + shown("fig4_gains", "fig5_win_rate", "samples", "co_degradation", "tab1_main")
+                + JUDGED
             )
+
+    def test_a_claim_reruns_the_claims_alone_and_gets_no_verdict(self, smoke):
+        results = smoke / "results/smoke"
+        before = (results / "claims.csv").read_bytes()
+        assert (
+            b"dpo_improves_generation" in before
+            and b"dpo_improves_generation" not in (results / "claims_not_judged.csv").read_bytes()
+        )
+        with edited(smoke / "configs/claims.yaml", "Self-improvement by DPO raises", "DPO raises"):
+            assert planned(smoke, *SMOKE) == JUDGED
+            assert run(smoke, "snakemake", "--cores", "2", *SMOKE).returncode == 0
+            rest = (results / "claims_not_judged.csv").read_text()
+            assert (
+                "dpo_improves_generation,DPO raises the share of right images.,registered after these results" in rest
+            )
+            assert b"dpo_improves_generation" not in (results / "claims.csv").read_bytes()
+        assert run(smoke, "snakemake", "--cores", "2", *SMOKE).returncode == 0
+        assert (results / "claims.csv").read_bytes() == before
 
     def test_a_caption_rewrites_one_table(self, smoke):
         with edited(smoke / "configs/paper.yaml", "The base models before any experiment", "The base models"):
@@ -261,7 +296,7 @@ class TestSmoke:
         expected += Counter({f"quality_check {experiment}": 1 for experiment in CHECKED})
         expected += Counter(["baseline_evaluation", "candidates"])
         expected += shown("fig2_nonunified", "fig3_weak_generation", "fig4_gains", "fig5_win_rate", "tab1_main")
-        expected += shown("co_degradation")
+        expected += shown("co_degradation") + JUDGED
         with edited(smoke / "configs/preset/smoke.yaml", "seeds: [0, 1]", "seeds: [0, 1, 2]"):
             assert planned(smoke, *SMOKE) == expected
 
@@ -285,7 +320,7 @@ class TestSmoke:
     def test_editing_post_training_retrains_everything_trained(self, smoke):
         jobs = {f"{rule} {experiment}": 2 for experiment in TRAINED for rule in ("post_training", "evaluation")}
         with edited(smoke / "replication/post_training.py", '"""', '# edited\n"""'):
-            drawn = shown("fig4_gains", "fig5_win_rate", "samples", "co_degradation", "tab1_main")
+            drawn = shown("fig4_gains", "fig5_win_rate", "samples", "co_degradation", "tab1_main") + JUDGED
             assert planned(smoke, *SMOKE) == Counter(jobs) + drawn
 
     @pytest.mark.parametrize(
@@ -300,7 +335,7 @@ class TestSmoke:
             assert planned(smoke, *SMOKE) == Counter()
 
     def test_other_presets_have_their_own_results(self, smoke):
-        assert sum(planned(smoke).values()) == 177
+        assert sum(planned(smoke).values()) == 178
         assert planned(smoke, *SMOKE) == Counter()
 
     def test_one_flipped_byte_of_a_base_model_is_one_sentence(self, smoke):
