@@ -113,7 +113,8 @@ class Recount:
             drawn_units = np.concatenate([rng.choice(members, len(members)) for members in subtasks])
             counts = np.bincount(drawn, minlength=len(seeds)), np.bincount(drawn_units, minlength=len(units))
             weights = counts[0][seed_of_row] * counts[1][unit_of_row]
-            values.append(100 * (weights @ top.to_numpy(float)) / (weights @ bottom))
+            below = weights @ bottom
+            values.append(100 * (weights @ top.to_numpy(float)) / below if below else np.nan)
         return np.array(values)
 
     def p_value(self, top, bottom=None):
@@ -128,15 +129,17 @@ class Recount:
         if name == "non_unified_in_every_stratum":
             return every([m(1.0 - t["verdict"]) for _, t in self.own("baseline", first=False).groupby("stratum")])
         if name == "gap_is_weak_generation":
-            strata = [t[t["verdict"] == 0] for _, t in self.own("baseline", first=False).groupby("stratum")]
-            return every([m(1.0 - t["truth"]) for t in strata])
+            strata = [t for _, t in self.own("baseline", first=False).groupby("stratum")]
+            return every([m((1.0 - t["truth"]) * (1 - t["verdict"]), 1 - t["verdict"]) for t in strata])
         if name.endswith("understanding_win_rate"):
-            changed = self.old(of["experiment"]).query("before != after")
-            return m((changed["after"] == changed["truth"]) * 1.0)
+            old = self.old(of["experiment"])
+            changed = old["before"] ^ old["after"]
+            return m((old["after"] == old["truth"]) * 1.0 * changed, changed)
         if name.endswith("corrects_false_positives"):
-            changed = self.old(of["experiment"]).query("before != after")
-            triple = changed["truth"].astype(str) + changed["before"].astype(str) + changed["after"].astype(str)
-            return every([m(1.0 * (triple == "010") - (triple == other)) for other in ("001", "101", "110")])
+            old = self.old(of["experiment"])
+            triple = old["truth"].astype(str) + old["before"].astype(str) + old["after"].astype(str)
+            others, changed = ("001", "101", "110"), (old["before"] ^ old["after"])
+            return every([m(1.0 * (triple == "010") - (triple == other), changed) for other in others])
         if name == "nonunified_cannot_tell":
             gaps = {n: self.metric(n, "baseline") for n in ("nonunified", "generation", "balanced_accuracy")}
             return some(
