@@ -10,6 +10,8 @@ rule quality_check:
         measures="<results>/{experiment}/seed={seed}/quality_check.csv",
     log:
         "<results>/{experiment}/seed={seed}/quality_check.log",
+    benchmark:
+        "<results>/{experiment}/seed={seed}/quality_check.benchmark.jsonl"
     conda:
         "../environment.yaml"
     threads: 1
