@@ -10,6 +10,8 @@ include: "rules/common.smk"
 include: "rules/base.smk"
 include: "rules/baseline.smk"
 include: "rules/self_improvement.smk"
+include: "rules/phases.smk"
+include: "rules/curriculum.smk"
 include: "rules/paper.smk"
 
 

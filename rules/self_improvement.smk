@@ -18,11 +18,10 @@ rule candidates:
         runtime="30m",
     params:
         config=stage_config("candidates"),
-        prompts=subpath(input.prompts, parent=True),
         folder=subpath(output.table, parent=True),
     shell:
         "python -m replication.candidates --config {params.config:q} --seed {wildcards.seed}"
-        " --model {input.model} --prompts {params.prompts} --output {params.folder} > {log} 2>&1"
+        " --model {input.model} --prompts {input.prompts} --output {params.folder} > {log} 2>&1"
 
 
 rule supervision:
