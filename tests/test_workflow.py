@@ -15,6 +15,13 @@ ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 SMOKE = ["--config", "preset=smoke"]
 TRAINED = ("sft", "sft_accept_all", "dpo")
+PHASES = (
+    "phase_set",
+    "phase_training",
+    "phase_candidates",
+    "last_phase_set",
+    "last_phase_training",
+)  # of two-phase runs
 
 
 def run(folder, *command):
@@ -47,6 +54,12 @@ def planned(folder, *arguments):
             jobs[" ".join([rule[1], *(what.groups() if what else ())])] += 1
     assert jobs or "Nothing to be done" in done.stdout, done.stdout
     return jobs
+
+
+def curriculum(arms, runs):
+    """The Counter of training and evaluating each arm of the curriculum in two phases."""
+    jobs = {f"{rule} {arm}": runs for arm in arms for rule in (*PHASES, "evaluation")}
+    return Counter({job: count for job, count in jobs.items() if job != "phase_candidates c_sft_steps"})
 
 
 def shown(*names):
@@ -115,10 +128,13 @@ def test_the_default_plan_is_the_whole_paper(checkout):
         "fig4_gains",
         "fig5_win_rate",
         "samples",
+        "curriculum",
         "tab1_main",
         "tab_base_model",
+        "tab_curriculum",
     )
-    assert planned(checkout) == planned(checkout, "paper_figures") == Counter(runs | shared) + drawn
+    arms = curriculum(["c_sft", "c_sft_random", "c_sft_steps", "c_dpo"], 5)
+    assert planned(checkout) == planned(checkout, "paper_figures") == Counter(runs | shared) + arms + drawn
 
 
 @pytest.mark.parametrize(
@@ -127,11 +143,12 @@ def test_the_default_plan_is_the_whole_paper(checkout):
         ("baseline", (), ("fig2_nonunified", "fig3_weak_generation", "tab_base_model")),
         ("sft", ("sft", "sft_accept_all"), ()),
         ("dpo", ("dpo",), ()),
+        ("curriculum", ("sft", "dpo", "c_sft"), ("curriculum", "tab_curriculum")),
     ],
 )
 def test_a_target_plans_its_own_results_only(checkout, target, experiments, drawn):
     jobs = planned(checkout, target, *SMOKE)
-    assert {job.split()[1] for job in jobs if job.split()[0] == "post_training"} == set(experiments)
+    assert {job.split()[1] for job in jobs if job.split()[0].endswith("training")} == set(experiments)
     assert {job for job in jobs if job.startswith(("figure", "table"))} == set(shown(*drawn))
 
 
@@ -145,6 +162,65 @@ def test_one_station_needs_what_is_before_it_only(checkout):
     assert planned(checkout, "results/tiny/candidates/seed=4/candidates.csv") == Counter(
         ["prompts", "base_model", "candidates"]
     )
+
+
+def chain(checkout, experiment, preset="full"):
+    """Per job of one planned run: its rule and what it reads and writes below the folder of that run, `base` the base model
+    and `like` the run that it is a control of."""
+    run_folder = f"results/{preset}/{experiment}/seed=3"
+    text = run(checkout, "snakemake", "-n", f"{run_folder}/model", "--config", f"preset={preset}").stdout
+    jobs = {}
+    for block in re.split(r"^\[.*\]$", text, flags=re.MULTILINE):
+        paths = dict(re.findall(r"^    (input|output): (.*)$", block, re.MULTILINE))
+        if "output" in paths and run_folder in paths["output"]:
+            output = paths["output"].split(", ")[0].removeprefix(f"{run_folder}/")
+            inputs = paths["input"].replace(f"results/{preset}/base/base=0", "base").replace(f"{run_folder}/", "")
+            command = re.search(r"python -m .*", block)[0]
+            jobs[output] = {path for path in inputs.split(", ") if not path.startswith("replication/")}, command
+    return jobs
+
+
+def test_a_replay_is_a_chain_of_phases(checkout):
+    jobs = chain(checkout, "c_sft_several")
+    assert len(jobs) == 4 + 4 + 3  # training sets, models, candidates
+    epochs = [re.search(r"--epochs (\d+) (\d+)", command) for _, command in jobs.values()]
+    assert {match.groups() for match in epochs if match} == {("0", "2"), ("2", "5"), ("5", "8"), ("8", "10")}
+    for phase, folder in ((1, "phase=1/"), (2, "phase=2/"), (3, "phase=3/"), (4, "")):
+        training, _ = jobs[f"{folder}model"]
+        start = "base" if phase == 1 else f"phase={phase - 1}/model"
+        assert training == {start, "base", f"{folder}training_set.csv", f"{folder}codes.npy"}
+        made, command = jobs[f"{folder}training_set.csv"]
+        assert f"--phase {phase} " in command
+        if phase > 1:
+            drawn, command = jobs[f"phase={phase}/candidates/candidates.csv"]
+            assert drawn == {start, f"phase={phase - 1}/next_prompts.csv"} and f"--purpose replay-{phase} " in command
+            before = {f"phase={phase - 1}/{name}.csv" for name in ("phases", "training_set", "discard_pool")}
+            new = {f"phase={phase}/candidates/candidates.csv", f"phase={phase}/candidates/codes.npy"}
+            assert made == before | new | {f"phase={phase - 1}/codes.npy", "results/full/prompts/train.csv"}
+
+
+@pytest.mark.parametrize(
+    ("experiment", "draws", "judges"),
+    [
+        ("c_sft", "phase=1/model", "phase=1/model"),
+        ("c_dpo", "phase=1/model", "phase=1/model"),
+        ("c_sft_generation_only", "phase=1/model", "base"),
+        ("c_sft_understanding_only", "base", "phase=1/model"),
+    ],
+)
+def test_a_branch_that_is_not_strengthened_is_the_pretrained_one(checkout, experiment, draws, judges):
+    inputs, command = chain(checkout, experiment)["phase=2/candidates/candidates.csv"]
+    assert inputs == {draws, judges, "phase=1/next_prompts.csv"}
+    models = {"base": "results/full/base/base=0", "phase=1/model": f"results/full/{experiment}/seed=3/phase=1/model"}
+    assert f"--model {models[draws]} --judge {models[judges]} " in command
+
+
+@pytest.mark.parametrize(("experiment", "draws"), [("c_sft_random", True), ("c_sft_steps", False)])
+def test_a_control_follows_the_run_that_it_is_a_control_of(checkout, experiment, draws):
+    jobs, like = chain(checkout, experiment), "results/full/c_sft/seed=3"
+    assert ("phase=2/candidates/candidates.csv" in jobs) == draws
+    assert f"{like}/phases.csv" in jobs["training_set.csv"][0] and f"--like {like}/model" in jobs["model"][1]
+    assert f"--like {like}/phase=1/model" in jobs["phase=1/model"][1]
 
 
 def test_bases_from_scratch_need_no_shipped_model(checkout):
