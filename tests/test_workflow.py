@@ -9,12 +9,14 @@ from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 SMOKE = ["--config", "preset=smoke"]
 TRAINED = ("sft", "sft_accept_all", "dpo")
+ARMS = ("c_sft",)  # of the curriculum in smoke
 PHASES = (
     "phase_set",
     "phase_training",
@@ -269,15 +271,15 @@ class TestSmoke:
 
     def test_every_figure_and_table_is_there(self, smoke):
         figures = smoke / "results/smoke/figures"
-        for name in ("fig2_nonunified", "fig3_weak_generation", "fig4_gains", "fig5_win_rate", "samples"):
+        for name in ("fig2_nonunified", "fig3_weak_generation", "fig4_gains", "fig5_win_rate", "samples", "curriculum"):
             assert all((figures / f"{name}.{kind}").stat().st_size for kind in ("pdf", "png", "csv"))
-        for name in ("tab1_main", "tab_base_model"):
+        for name in ("tab1_main", "tab_base_model", "tab_curriculum"):
             assert all((figures / f"{name}.{kind}").stat().st_size for kind in ("tex", "md", "csv"))
 
     def test_metrics_have_the_contract_columns(self, smoke):
         columns = "preset,experiment,model,method,seed,subtask,metric,value,n"
         files = sorted((smoke / "results/smoke").glob("*/seed=*/evaluation/metrics.csv"))
-        assert len(files) == 2 * (1 + len(TRAINED))
+        assert len(files) == 2 * (1 + len(TRAINED) + len(ARMS))
         for file in files:
             header, first = file.read_text().splitlines()[:2]
             assert header == columns
@@ -295,7 +297,7 @@ class TestSmoke:
 
     def test_a_dpo_setting_reruns_dpo_and_what_shows_it(self, smoke):
         expected = Counter({"post_training dpo": 2, "evaluation dpo": 2})
-        expected += shown("fig4_gains", "fig5_win_rate", "samples", "tab1_main")
+        expected += shown("fig4_gains", "fig5_win_rate", "samples", "tab1_main", "curriculum", "tab_curriculum")
         with edited(smoke / "configs/post_training/dpo.yaml", "beta: 0.1", "beta: 0.2"):
             assert planned(smoke, *SMOKE) == expected
             assert planned(smoke, "sft", *SMOKE) == Counter()
@@ -307,9 +309,53 @@ class TestSmoke:
         with edited(
             smoke / "configs/experiment.yaml", "images_per_prompt: 1  # paper 1.4", "images_per_prompt: 2  # paper 1.4"
         ):
-            assert planned(smoke, *SMOKE) == Counter({f"evaluation {experiment}": 2 for experiment in TRAINED}) + shown(
-                "fig4_gains", "fig5_win_rate", "samples", "tab1_main"
-            )
+            jobs = Counter({f"evaluation {experiment}": 2 for experiment in TRAINED + ARMS})
+            drawn = shown("fig4_gains", "fig5_win_rate", "samples", "tab1_main", "curriculum", "tab_curriculum")
+            assert planned(smoke, *SMOKE) == jobs + drawn
+
+    @pytest.mark.parametrize(
+        ("old", "new", "first"),
+        [
+            (
+                "images_per_prompt: 1  # assumption: the paper's",
+                "images_per_prompt: 2  # assumption: the paper's",
+                "set",
+            ),
+            ("images_from: current", "images_from: pretrained", "candidates"),
+        ],
+    )
+    def test_a_curriculum_setting_reruns_what_is_after_it(self, smoke, old, new, first):
+        late = [f"{rule} c_sft" for rule in ("phase_candidates", "last_phase_set", "last_phase_training", "evaluation")]
+        expected = dict.fromkeys(late, 2) | (
+            dict.fromkeys(["phase_set c_sft", "phase_training c_sft"], 2) if first == "set" else {}
+        )
+        with edited(smoke / "configs/experiment.yaml", old, new):
+            jobs = planned(smoke, *SMOKE)
+        assert {job: count for job, count in jobs.items() if job.endswith(" c_sft")} == expected
+        assert jobs["figure curriculum"] == jobs["table tab_curriculum"] == 1
+        assert first == "set" or sum(jobs.values()) == 2 * len(late) + 2
+
+    def test_controls_take_as_many_samples_and_steps_as_the_replay(self, smoke, tmp_path):
+        """The counts that the trainers wrote, of every phase; the stations themselves fail when they differ."""
+        folder = shutil.copytree(smoke, tmp_path / "smoke")
+        models = [
+            f"results/smoke/c_sft_{control}/seed={seed}/model" for control in ("random", "steps") for seed in (0, 1)
+        ]
+        done = run(folder, "snakemake", "--cores", "2", *models, *SMOKE)
+        assert done.returncode == 0, done.stdout[-3000:]
+        for seed in (0, 1):
+            added = {}
+            for arm in ("c_sft", "c_sft_random", "c_sft_steps"):
+                run_folder = folder / f"results/smoke/{arm}/seed={seed}"
+                added[arm] = pd.read_csv(run_folder / "phases.csv")["samples_added"].tolist()
+                counts = [pd.read_csv(run_folder / part / "model/training_counts.csv") for part in ("phase=1", ".")]
+                logs = [pd.read_csv(run_folder / part / "model/training_log.csv") for part in ("phase=1", ".")]
+                sets = [len(pd.read_csv(run_folder / part / "training_set.csv")) for part in ("phase=1", ".")]
+                assert [count["samples"].item() for count in counts] == sets
+                assert [count["steps"].item() for count in counts] == [log["step"].max() for log in logs]
+                assert [log["epoch"].max() for log in logs] == [1, 2]
+                added[arm] += [tuple(count.iloc[0]) for count in counts]
+            assert added["c_sft"] == added["c_sft_random"] == added["c_sft_steps"]
 
     def test_a_caption_rewrites_one_table(self, smoke):
         with edited(smoke / "configs/paper.yaml", "The base models before any experiment", "The base models"):
@@ -320,8 +366,9 @@ class TestSmoke:
             {f"{rule} {experiment}": 1 for experiment in TRAINED for rule in ("supervision", "post_training")}
         )
         expected += Counter({f"evaluation {experiment}": 1 for experiment in TRAINED})
-        expected += Counter(["baseline_evaluation", "candidates"])
+        expected += Counter(["baseline_evaluation", "candidates"]) + curriculum(ARMS, 1)
         expected += shown("fig2_nonunified", "fig3_weak_generation", "fig4_gains", "fig5_win_rate", "tab1_main")
+        expected += shown("curriculum", "tab_curriculum")
         with edited(smoke / "configs/preset/smoke.yaml", "seeds: [0, 1]", "seeds: [0, 1, 2]"):
             assert planned(smoke, *SMOKE) == expected
 
@@ -333,8 +380,9 @@ class TestSmoke:
     def test_editing_post_training_retrains_everything_trained(self, smoke):
         jobs = {f"{rule} {experiment}": 2 for experiment in TRAINED for rule in ("post_training", "evaluation")}
         with edited(smoke / "replication/post_training.py", '"""', '# edited\n"""'):
-            drawn = shown("fig4_gains", "fig5_win_rate", "samples", "tab1_main")
-            assert planned(smoke, *SMOKE) == Counter(jobs) + drawn
+            arms = curriculum(ARMS, 2) - Counter({f"phase_set {arm}": 2 for arm in ARMS})
+            drawn = shown("fig4_gains", "fig5_win_rate", "samples", "tab1_main", "curriculum", "tab_curriculum")
+            assert planned(smoke, *SMOKE) == Counter(jobs) + arms + drawn
 
     @pytest.mark.parametrize(
         ("file", "old", "new"),
@@ -348,7 +396,7 @@ class TestSmoke:
             assert planned(smoke, *SMOKE) == Counter()
 
     def test_other_presets_have_their_own_results(self, smoke):
-        assert sum(planned(smoke).values()) == 66
+        assert sum(planned(smoke).values()) == 183
         assert planned(smoke, *SMOKE) == Counter()
 
     def test_one_flipped_byte_of_a_base_model_is_one_sentence(self, smoke):
