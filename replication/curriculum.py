@@ -190,7 +190,7 @@ def main():
             samples, pool = next_set(config, phase, before, pool, drawn, expected, rng)
     except ValueError as error:
         raise SystemExit(str(error)) from error
-    training_set, codes = with_codes(before, codes, samples, codes if config["adds"] == "repeat" else new_codes, phase)
+    training_set, codes = with_codes(before, codes, samples, new_codes if arguments.candidates else codes, phase)
     row = {"experiment": config["experiment"], "seed": arguments.seed}
     new = drawn if phase == 1 or config["adds"] != "stages" else NO_IMAGES
     row |= counts_of(phase, new, samples, training_set, pool)

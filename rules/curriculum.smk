@@ -125,10 +125,6 @@ use rule phase_training as last_phase_training with:
         "<results>/{experiment}/seed={seed}/post_training.benchmark.jsonl"
 
 
-ruleorder: last_phase_set > supervision
-ruleorder: last_phase_training > post_training
-
-
 rule curriculum:
     input:
         collect(

@@ -34,6 +34,8 @@ rule supervision:
         discarded="<results>/{experiment}/seed={seed}/discard_pool.csv",
     log:
         "<results>/{experiment}/seed={seed}/supervision.log",
+    wildcard_constraints:
+        experiment=r"(?!c_)[a-z0-9_]+",  # a curriculum run is made in phases
     conda:
         "../environment.yaml"
     threads: 1
@@ -57,6 +59,8 @@ rule post_training:
         "<results>/{experiment}/seed={seed}/post_training.log",
     benchmark:
         "<results>/{experiment}/seed={seed}/post_training.benchmark.jsonl"
+    wildcard_constraints:
+        experiment=r"(?!c_)[a-z0-9_]+",  # a curriculum run is made in phases
     conda:
         "../environment.yaml"
     threads: 1
