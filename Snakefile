@@ -11,6 +11,8 @@ include: "rules/base.smk"
 include: "rules/baseline.smk"
 include: "rules/self_improvement.smk"
 include: "rules/poor_supervision.smk"
+include: "rules/phases.smk"
+include: "rules/curriculum.smk"
 include: "rules/paper.smk"
 
 

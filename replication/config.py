@@ -22,9 +22,12 @@ def canonical(values):
 
 
 def load_paper(preset, overrides=()):
-    """Seeds, base models, arms of poor supervision, figures and tables of a preset, as a dict of plain values."""
+    """Seeds, base models, arms of poor supervision and curriculum, figures and tables of a preset, as a dict of plain
+    values."""
     config = _compose("paper", overrides, preset=preset)
-    paper = {key: _plain(config, key) for key in ("seeds", "bases", "poor_supervision", "figures", "tables")}
+    paper = {
+        key: _plain(config, key) for key in ("seeds", "bases", "poor_supervision", "curriculum", "figures", "tables")
+    }
     for key in ("seeds", "bases"):
         if not isinstance(paper[key], list):
             raise SystemExit(f"{key}: {paper[key]!r} is not a list; write {key}=[0,1,2].")

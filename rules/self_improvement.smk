@@ -18,11 +18,10 @@ rule candidates:
         runtime="30m",
     params:
         config=stage_config("candidates"),
-        prompts=subpath(input.prompts, parent=True),
         folder=subpath(output.table, parent=True),
     shell:
         "python -m replication.candidates --config {params.config:q} --seed {wildcards.seed}"
-        " --model {input.model} --prompts {params.prompts} --output {params.folder} > {log} 2>&1"
+        " --model {input.model} --prompts {input.prompts} --output {params.folder} > {log} 2>&1"
 
 
 rule supervision:
@@ -35,6 +34,8 @@ rule supervision:
         discarded="<results>/{experiment}/seed={seed}/discard_pool.csv",
     log:
         "<results>/{experiment}/seed={seed}/supervision.log",
+    wildcard_constraints:
+        experiment=r"(?!c_)[a-z0-9_]+",  # a curriculum run is made in phases
     conda:
         "../environment.yaml"
     threads: 1
@@ -58,6 +59,8 @@ rule post_training:
         "<results>/{experiment}/seed={seed}/post_training.log",
     benchmark:
         "<results>/{experiment}/seed={seed}/post_training.benchmark.jsonl"
+    wildcard_constraints:
+        experiment=r"(?!c_)[a-z0-9_]+",  # a curriculum run is made in phases
     conda:
         "../environment.yaml"
     threads: 1

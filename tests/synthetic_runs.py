@@ -87,6 +87,26 @@ def poor_supervision_runs(arms=tuple(POOR), seeds=5):
     return pd.concat(frames, ignore_index=True)
 
 
+def curriculum_runs(arms, metrics, seeds=5):
+    """Metrics of invented runs of the curriculum added to `metrics`, and their phases.csv: one replay each. An arm's metrics
+    are those of a plain run under its name."""
+    frames, rows = [metrics], []
+    for index, arm in enumerate(arms):
+        rng = np.random.default_rng(index)
+        for seed in range(seeds):
+            frames.append(
+                run("dpo" if arm == "c_dpo" else "sft", seed + 100 * (index + 1)).assign(method=arm, seed=seed)
+            )
+            frames[-1]["model"] = f"embedded_janus-{seed % 3}"
+            discarded = int(rng.integers(6, 20))
+            unlocked = 0 if arm == "c_sft_random" else int(rng.integers(1, discarded))
+            added = unlocked or 5
+            rows.append((arm, seed, 1, 700, 700, 0, discarded))
+            rows.append((arm, seed, 2, added, 700 + added, unlocked, discarded - unlocked))
+    columns = ["experiment", "seed", "phase", "samples_added", "samples", "prompts_unlocked", "prompts_discarded"]
+    return pd.concat(frames, ignore_index=True), pd.DataFrame(rows, columns=columns)
+
+
 def evaluation_images(seed):
     """Invented images.csv frame and images.npy array of one evaluation: two prompts per subtask, two images each."""
     rng = np.random.default_rng(seed)

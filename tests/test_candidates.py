@@ -1,9 +1,11 @@
 import numpy as np
 import pandas as pd
 import torch
+from settings import MODEL
 
 from replication.candidates import draw_images
 from replication.evaluation import judge_pretrained_images, judge_probe
+from replication.models.janus import JanusModel
 from replication.scenes import STRATUM_OF, oracle
 
 CONFIG = {"guidance_scale": 1.0, "temperature": 1.0, "verdict": "likelier", "threshold": 0.0, "batch_size": 4}
@@ -42,6 +44,24 @@ def test_batch_size_and_other_prompts_change_no_image(model):
     np.testing.assert_array_equal(codes[4:], last)
     _, other = draw_images(model, prompts(), 2, "image", "candidates", 0, CONFIG)
     assert (codes != other).any(axis=1).all()
+
+
+def test_another_model_may_judge(model, checkpoint):
+    judge = JanusModel.load(checkpoint, MODEL)
+    with torch.no_grad():
+        judge.model.lm_head.weight.mul_(-1)
+    rows, codes = draw_images(model, prompts(), 2, "candidate", "replay-2", 0, CONFIG)
+    judged, same = draw_images(model, prompts(), 2, "candidate", "replay-2", 0, CONFIG, judge)
+    np.testing.assert_array_equal(codes, same)
+    images = model.decode_images(torch.from_numpy(codes).long())
+    np.testing.assert_allclose(logits(judge, images, rows["prompt"]), judged["alignment_logit"], atol=1e-2)
+    assert (judged["alignment_logit"] - rows["alignment_logit"]).abs().max() > 0.01
+
+
+def test_no_prompts_give_no_images_and_the_same_columns(model):
+    rows, _ = draw_images(model, prompts(), 2, "candidate", "candidates", 0, CONFIG)
+    none, no_codes = draw_images(model, prompts().iloc[:0], 2, "candidate", "candidates", 0, CONFIG)
+    assert list(none) == list(rows) and none.empty and len(no_codes) == 0
 
 
 def test_threshold_decides_the_verdict(model):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from replication import config as configuration
 from replication.config import CONFIGS, canonical, load_paper, load_stage, read_selection
 from replication.corruption import check
+from replication.phases import phase_epochs
 
 PRESETS = sorted(path.stem for path in (CONFIGS / "preset").glob("*.yaml"))
 EXPERIMENTS = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
@@ -89,6 +90,17 @@ def load_corruption(experiment):
     return (
         "none" if experiment == "baseline" else load_stage("supervision", "tiny", experiment=experiment)["corruption"]
     )
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_arms_of_the_curriculum_are_cut_into_phases_like_their_controls(preset):
+    for arm in load_paper(preset)["curriculum"]:
+        schedule, phases = (load_stage(stage, preset, experiment=arm) for stage in ("schedule", "phases"))
+        cut = phase_epochs(schedule["replay_at"], load_stage("post_training", preset, experiment=arm)["epochs"])
+        assert len(cut) > 1 and phases["experiment"] == arm
+        assert (phases["adds"] in ("random", "repeat")) == (schedule["like"] is not None)
+        if schedule["like"]:
+            assert load_stage("schedule", preset, experiment=schedule["like"])["replay_at"] == schedule["replay_at"]
 
 
 def test_a_method_carries_no_setting_of_the_other():

@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import binomtest, mannwhitneyu, spearmanr
-from synthetic_runs import all_runs, evaluation_images, poor_supervision_runs
+from synthetic_runs import all_runs, curriculum_runs, evaluation_images, poor_supervision_runs
 
 from replication.figures import (
     co_degradation,
+    curriculum,
     fig2_nonunified,
     fig3_weak_generation,
     fig4_gains,
@@ -21,7 +22,7 @@ from replication.figures import (
 from replication.results import paper_cell, read_metrics
 from replication.scenes import STRATA, SUBTASKS
 from replication.style import save
-from replication.tables import tab1_main, tab_base_model
+from replication.tables import tab1_main, tab_base_model, tab_curriculum
 from replication.tables.writing import save_table
 
 FIGURES = ["fig2_nonunified", "fig3_weak_generation", "fig4_gains", "fig5_win_rate"]
@@ -40,10 +41,12 @@ def arms():
 def draw(name, metrics):
     if name == "samples":
         return samples.draw([evaluation_images(seed) for seed in range(3)])
+    if name == "curriculum":
+        return curriculum.draw(*curriculum_runs(["c_sft", "c_sft_random", "c_dpo"], metrics))
     return importlib.import_module(f"replication.figures.{name}").draw(metrics)
 
 
-@pytest.mark.parametrize("name", [*FIGURES, "samples"])
+@pytest.mark.parametrize("name", [*FIGURES, "samples", "curriculum"])
 def test_two_draws_are_identical_bytes(name, metrics, tmp_path):
     for copy in ("first", "second"):
         save(*draw(name, metrics), tmp_path / copy)
@@ -202,6 +205,57 @@ def test_samples_are_the_first_prompt_of_each_subtask():
         samples.first_prompts(images, pixels[1:])
 
 
+def test_curriculum_changes_are_paired_and_unlocked_prompts_pooled(metrics):
+    every, phases = curriculum_runs(["c_sft", "c_sft_random", "c_dpo"], metrics)
+    _, data = curriculum.draw(every, phases)
+    means = data[(data["part"] == "changes") & data["seed"].isna()].set_index(["method", "against", "quantity"])
+    for method, against in (("c_sft", "sft"), ("c_dpo", "dpo"), ("c_sft", "c_sft_random")):
+        after, before = (value(every, name, "nonunified", "overall")["value"] for name in (method, against))
+        row = means.loc[(method, against, "nonunified")]
+        assert row["change"] == pytest.approx(100 * (before - after).mean())
+        assert row["low"] < row["change"] < row["high"] and row["runs"] == 5
+    assert ("c_sft_random", "c_sft", "nonunified") not in means.index
+    unlocked = data[data["part"] == "unlocked"].set_index("method")
+    assert list(unlocked.index) == ["c_sft", "c_dpo"]  # the control unlocks nothing by design
+    counts = phases[phases["experiment"] == "c_dpo"]
+    k, n = counts["prompts_unlocked"].sum(), counts.loc[counts["phase"] == 1, "prompts_discarded"].sum()
+    interval = binomtest(int(k), int(n)).proportion_ci(method="wilson")
+    shown = unlocked.loc["c_dpo", ["unlocked", "discarded", "percent", "low", "high"]].tolist()
+    assert shown == pytest.approx([k, n, 100 * k / n, 100 * interval.low, 100 * interval.high])
+
+
+def test_curriculum_draws_from_one_run_of_one_arm_with_nothing_discarded(metrics, tmp_path):
+    every, phases = curriculum_runs(["c_sft"], metrics)
+    every, phases = every[every["seed"] == 0], phases[phases["seed"] == 0]
+    phases = phases.assign(prompts_discarded=0, prompts_unlocked=0, samples_added=0)
+    save(*curriculum.draw(every, phases), tmp_path / "curriculum")
+    assert (tmp_path / "curriculum.pdf").stat().st_size > 5000
+    table = tab_curriculum.layout(tab_curriculum.table_data(every, phases))
+    assert table.loc["C-SFT", ("ours", "Unlocked")] == "0 of 0"
+
+
+def test_curriculum_table_sets_ours_beside_the_papers(metrics, tmp_path):
+    every, phases = curriculum_runs(["c_sft", "c_sft_early", "c_sft_generation_only", "c_sft_random", "c_dpo"], metrics)
+    data = tab_curriculum.table_data(every, phases)
+    cells = data.set_index(["method", "quantity"])
+    assert cells.loc[("c_sft", "generation"), "paper"] == 44.18
+    assert cells.loc[("c_sft_early", "nonunified"), "paper"] == 17.14
+    assert cells.loc[("c_dpo", "understanding_win_rate"), "paper"] == 56.00
+    assert cells.loc[("c_sft", "samples_added"), "paper"] == 1091
+    after, before = (value(every, name, "generation", "overall")["value"] for name in ("c_dpo", "dpo"))
+    assert cells.loc[("c_dpo", "gain"), "value"] == pytest.approx(100 * (after - before).mean())
+    added = phases[(phases["experiment"] == "c_sft") & (phases["phase"] == 2)]["samples_added"]
+    assert cells.loc[("c_sft", "samples_added"), "value"] == added.mean()
+    table = tab_curriculum.layout(data)
+    assert table.loc["C-SFT, only generation", ("paper", "Samples added")] == "about 600"
+    assert table.loc["SFT + random samples", ("ours", "Unlocked")] == "–"
+    save_table(table, data, tmp_path / "tab_curriculum")
+    latex, text = ((tmp_path / f"tab_curriculum{suffix}").read_text() for suffix in (".tex", ".md"))
+    for written in (latex, text):
+        assert "44.2" in written and "1,091" in written
+    assert "_" not in latex and "%" not in latex
+
+
 def test_same_run_twice_is_refused(metrics, tmp_path):
     metrics[(metrics["seed"] == 0) & (metrics["method"] == "sft")].to_csv(tmp_path / "metrics.csv", index=False)
     with pytest.raises(SystemExit, match="given twice"):
@@ -272,6 +326,11 @@ def test_command_lines_write_their_files_without_torch(metrics, arms, tmp_path):
     jobs |= {"figures.samples": evaluations, "tables.tab1_main": [str(tmp_path / "metrics.csv")]}
     jobs["figures.co_degradation"] = [str(tmp_path / "arms.csv")]
     jobs["tables.tab_base_model"] = [str(quality)]
+    (tmp_path / "curriculum").mkdir()
+    for name, table in zip(("metrics", "phases"), curriculum_runs(["c_sft"], metrics), strict=True):
+        table.to_csv(tmp_path / f"curriculum/{name}.csv", index=False)
+    inputs = [str(tmp_path / f"curriculum/{name}.csv") for name in ("metrics", "phases")]
+    jobs |= {"figures.curriculum": inputs, "tables.tab_curriculum": inputs}
     code = (
         "import runpy, sys\n"
         f"for name, inputs in {jobs}.items():\n"
@@ -281,8 +340,10 @@ def test_command_lines_write_their_files_without_torch(metrics, arms, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    expected = {
-        f"{name}.{suffix}" for name in [*FIGURES, "samples", "co_degradation"] for suffix in ("pdf", "png", "csv")
-    }
-    expected |= {f"{name}.{suffix}" for name in ("tab1_main", "tab_base_model") for suffix in ("tex", "md", "csv")}
+    figures, tables = (
+        (*FIGURES, "samples", "co_degradation", "curriculum"),
+        ("tab1_main", "tab_base_model", "tab_curriculum"),
+    )
+    expected = {f"{name}.{suffix}" for name in figures for suffix in ("pdf", "png", "csv")}
+    expected |= {f"{name}.{suffix}" for name in tables for suffix in ("tex", "md", "csv")}
     assert {path.name for path in (tmp_path / "out").iterdir()} == expected

@@ -16,7 +16,7 @@ from settings import DPO, MODEL, SFT, TRAINING
 
 from replication.models.janus import JanusModel
 from replication.models.tiny import CODEBOOK_SIZE
-from replication.post_training import new_trainer, post_train
+from replication.post_training import check_equal_compute, new_trainer, post_train, training_counts
 
 PROMPTS = ["an image of a triangle", "a picture of a striped purple triangle"] * 2
 
@@ -71,6 +71,48 @@ def test_dpo_loss_is_measured_against_the_model_it_started_from(model, codes, tr
     batch = trainer.data_collator([trainer.train_dataset[i] for i in range(4)])
     assert margin.abs().max() > 0.05
     torch.testing.assert_close(trainer.compute_loss(policy, batch).detach(), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("lora", [None, {"r": 4, "lora_alpha": 8}])
+def test_dpo_of_a_later_phase_is_measured_against_the_reference_that_it_is_given(
+    model, checkpoint, codes, training_set, tmp_path, lora
+):
+    reference = load(checkpoint)
+    with torch.no_grad():
+        for parameter in model.model.model.language_model.parameters():
+            parameter.mul_(1.05)
+    policies = [log_probs(model, part) - log_probs(reference, part) for part in (codes[:4], codes[4:])]
+    margin = 0.1 * (policies[0].sum(dim=1) - policies[1].sum(dim=1))
+    expected = -torch.nn.functional.logsigmoid(margin).mean() - 0.5 * log_probs(model, codes[:4]).mean()
+    untouched = log_probs(reference, codes[:4])
+    log = post_train(model, training_set, codes, {**DPO, "lora": lora}, 0, tmp_path, (2, 4), reference)
+    assert margin.abs().max() > 0.05
+    assert log["loss"][0] == pytest.approx(expected.item(), rel=1e-4)
+    assert torch.equal(log_probs(reference, codes[:4]), untouched)
+
+
+def test_phases_run_on_one_schedule_of_learning_rates(checkpoint, codes, training_set, tmp_path):
+    config = {**SFT, "per_device_train_batch_size": 2, "lr_scheduler_type": "cosine", "warmup_ratio": 0.25}
+    logs = []
+    for number, epochs in enumerate((None, (0, 1), (1, 4), (4, 6))):
+        model = load(checkpoint)
+        log = post_train(model, training_set, codes, config, 0, tmp_path / str(number), epochs)
+        logs.append(log.drop_duplicates("epoch").set_index("epoch")["learning_rate"])
+    whole, phases = logs[0], pd.concat(logs[1:])
+    assert len(whole) == 7 and set(whole.index) < set(phases.index)
+    np.testing.assert_allclose(phases[whole.index], whole)
+    assert whole.idxmax() == 2.0 and whole.iloc[-1] < 0.2 * whole.max()
+
+
+def test_counts_of_a_control_must_be_equal(model, codes, training_set, tmp_path):
+    log = post_train(model, training_set, codes, {**SFT, "per_device_train_batch_size": 3}, 0, tmp_path, (2, 4))
+    counts = training_counts(log, training_set, (2, 4))
+    expected = {"first_epoch": 2, "last_epoch": 4, "samples": 4, "steps": 2 * 2}
+    assert counts.to_dict("records") == [expected]
+    check_equal_compute(counts, pd.DataFrame([expected]))
+    for column in expected:
+        with pytest.raises(SystemExit, match="This control of equal compute took"):
+            check_equal_compute(counts, pd.DataFrame([expected | {column: 5}]))
 
 
 @pytest.mark.parametrize("config", [SFT, DPO])

@@ -9,6 +9,7 @@ from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -17,6 +18,14 @@ SMOKE = ["--config", "preset=smoke"]
 TRAINED = ("sft", "sft_accept_all", "dpo", "sft_shuffled")  # the last is the poor supervision of smoke
 CHECKED = ("sft", "dpo", "sft_shuffled")
 MORE_ARMS = ("sft_swapped", "sft_flipped_50", "sft_oracle", "dpo_swapped")  # of tiny
+ARMS = ("c_sft",)  # of the curriculum in smoke
+PHASES = (
+    "phase_set",
+    "phase_training",
+    "phase_candidates",
+    "last_phase_set",
+    "last_phase_training",
+)  # of two-phase runs
 
 
 def run(folder, *command):
@@ -51,12 +60,21 @@ def planned(folder, *arguments):
     return jobs
 
 
+def curriculum(arms, runs):
+    """The Counter of training and evaluating each arm of the curriculum in two phases."""
+    jobs = {f"{rule} {arm}": runs for arm in arms for rule in (*PHASES, "evaluation")}
+    return Counter({job: count for job, count in jobs.items() if job != "phase_candidates c_sft_steps"})
+
+
 def shown(*names):
     """The Counter of drawing each named figure and table once."""
     return Counter(f"{'table' if name.startswith(('tab', 'claims')) else 'figure'} {name}" for name in names)
 
 
 JUDGED = Counter(["claims", "table claims"])
+AFTER_TRAINING = JUDGED + shown(
+    "fig4_gains", "fig5_win_rate", "samples", "co_degradation", "curriculum", "tab1_main", "tab_curriculum"
+)
 
 
 @contextmanager
@@ -124,10 +142,14 @@ def test_the_default_plan_is_the_whole_paper(checkout):
         "fig5_win_rate",
         "samples",
         "co_degradation",
+        "curriculum",
         "tab1_main",
         "tab_base_model",
+        "tab_curriculum",
     )
-    assert planned(checkout) == planned(checkout, "paper_figures") == Counter(runs | shared) + drawn + JUDGED
+    arms = curriculum(["c_sft", "c_sft_random", "c_sft_steps", "c_dpo"], 5)
+    expected = Counter(runs | shared) + arms + drawn + JUDGED
+    assert planned(checkout) == planned(checkout, "paper_figures") == expected
 
 
 @pytest.mark.parametrize(
@@ -137,11 +159,12 @@ def test_the_default_plan_is_the_whole_paper(checkout):
         ("sft", ("sft", "sft_accept_all"), ()),
         ("dpo", ("dpo",), ()),
         ("poor_supervision", CHECKED, ("co_degradation",)),
+        ("curriculum", ("sft", "dpo", "c_sft"), ("curriculum", "tab_curriculum")),
     ],
 )
 def test_a_target_plans_its_own_results_only(checkout, target, experiments, drawn):
     jobs = planned(checkout, target, *SMOKE)
-    assert {job.split()[1] for job in jobs if job.split()[0] == "post_training"} == set(experiments)
+    assert {job.split()[1] for job in jobs if job.split()[0].endswith("training")} == set(experiments)
     assert {job for job in jobs if job.startswith(("figure", "table"))} == set(shown(*drawn))
 
 
@@ -155,6 +178,65 @@ def test_one_station_needs_what_is_before_it_only(checkout):
     assert planned(checkout, "results/tiny/candidates/seed=4/candidates.csv") == Counter(
         ["prompts", "base_model", "candidates"]
     )
+
+
+def chain(checkout, experiment, preset="full"):
+    """Per job of one planned run: its rule and what it reads and writes below the folder of that run, `base` the base model
+    and `like` the run that it is a control of."""
+    run_folder = f"results/{preset}/{experiment}/seed=3"
+    text = run(checkout, "snakemake", "-n", f"{run_folder}/model", "--config", f"preset={preset}").stdout
+    jobs = {}
+    for block in re.split(r"^\[.*\]$", text, flags=re.MULTILINE):
+        paths = dict(re.findall(r"^    (input|output): (.*)$", block, re.MULTILINE))
+        if "output" in paths and run_folder in paths["output"]:
+            output = paths["output"].split(", ")[0].removeprefix(f"{run_folder}/")
+            inputs = paths["input"].replace(f"results/{preset}/base/base=0", "base").replace(f"{run_folder}/", "")
+            command = re.search(r"python -m .*", block)[0]
+            jobs[output] = {path for path in inputs.split(", ") if not path.startswith("replication/")}, command
+    return jobs
+
+
+def test_a_replay_is_a_chain_of_phases(checkout):
+    jobs = chain(checkout, "c_sft_several")
+    assert len(jobs) == 4 + 4 + 3  # training sets, models, candidates
+    epochs = [re.search(r"--epochs (\d+) (\d+)", command) for _, command in jobs.values()]
+    assert {match.groups() for match in epochs if match} == {("0", "2"), ("2", "5"), ("5", "8"), ("8", "10")}
+    for phase, folder in ((1, "phase=1/"), (2, "phase=2/"), (3, "phase=3/"), (4, "")):
+        training, _ = jobs[f"{folder}model"]
+        start = "base" if phase == 1 else f"phase={phase - 1}/model"
+        assert training == {start, "base", f"{folder}training_set.csv", f"{folder}codes.npy"}
+        made, command = jobs[f"{folder}training_set.csv"]
+        assert f"--phase {phase} " in command
+        if phase > 1:
+            drawn, command = jobs[f"phase={phase}/candidates/candidates.csv"]
+            assert drawn == {start, f"phase={phase - 1}/next_prompts.csv"} and f"--purpose replay-{phase} " in command
+            before = {f"phase={phase - 1}/{name}.csv" for name in ("phases", "training_set", "discard_pool")}
+            new = {f"phase={phase}/candidates/candidates.csv", f"phase={phase}/candidates/codes.npy"}
+            assert made == before | new | {f"phase={phase - 1}/codes.npy", "results/full/prompts/train.csv"}
+
+
+@pytest.mark.parametrize(
+    ("experiment", "draws", "judges"),
+    [
+        ("c_sft", "phase=1/model", "phase=1/model"),
+        ("c_dpo", "phase=1/model", "phase=1/model"),
+        ("c_sft_generation_only", "phase=1/model", "base"),
+        ("c_sft_understanding_only", "base", "phase=1/model"),
+    ],
+)
+def test_a_branch_that_is_not_strengthened_is_the_pretrained_one(checkout, experiment, draws, judges):
+    inputs, command = chain(checkout, experiment)["phase=2/candidates/candidates.csv"]
+    assert inputs == {draws, judges, "phase=1/next_prompts.csv"}
+    models = {"base": "results/full/base/base=0", "phase=1/model": f"results/full/{experiment}/seed=3/phase=1/model"}
+    assert f"--model {models[draws]} --judge {models[judges]} " in command
+
+
+@pytest.mark.parametrize(("experiment", "draws"), [("c_sft_random", True), ("c_sft_steps", False)])
+def test_a_control_follows_the_run_that_it_is_a_control_of(checkout, experiment, draws):
+    jobs, like = chain(checkout, experiment), "results/full/c_sft/seed=3"
+    assert ("phase=2/candidates/candidates.csv" in jobs) == draws
+    assert f"{like}/phases.csv" in jobs["training_set.csv"][0] and f"--like {like}/model" in jobs["model"][1]
+    assert f"--like {like}/phase=1/model" in jobs["phase=1/model"][1]
 
 
 def test_bases_from_scratch_need_no_shipped_model(checkout):
@@ -214,22 +296,16 @@ class TestSmoke:
 
     def test_every_figure_and_table_is_there(self, smoke):
         figures = smoke / "results/smoke/figures"
-        for name in (
-            "fig2_nonunified",
-            "fig3_weak_generation",
-            "fig4_gains",
-            "fig5_win_rate",
-            "samples",
-            "co_degradation",
-        ):
+        names = ("fig2_nonunified", "fig3_weak_generation", "fig4_gains", "fig5_win_rate", "samples")
+        for name in (*names, "co_degradation", "curriculum"):
             assert all((figures / f"{name}.{kind}").stat().st_size for kind in ("pdf", "png", "csv"))
-        for name in ("claims", "tab1_main", "tab_base_model"):
+        for name in ("claims", "tab1_main", "tab_base_model", "tab_curriculum"):
             assert all((figures / f"{name}.{kind}").stat().st_size for kind in ("tex", "md", "csv"))
 
     def test_metrics_have_the_contract_columns(self, smoke):
         columns = "preset,experiment,model,method,seed,subtask,metric,value,n"
         files = sorted((smoke / "results/smoke").glob("*/seed=*/evaluation/metrics.csv"))
-        assert len(files) == 2 * (1 + len(TRAINED))
+        assert len(files) == 2 * (1 + len(TRAINED) + len(ARMS))
         for file in files:
             header, first = file.read_text().splitlines()[:2]
             assert header == columns
@@ -247,7 +323,7 @@ class TestSmoke:
 
     def test_a_dpo_setting_reruns_dpo_and_what_shows_it(self, smoke):
         expected = Counter({"post_training dpo": 2, "evaluation dpo": 2})
-        expected += shown("fig4_gains", "fig5_win_rate", "samples", "co_degradation", "tab1_main") + JUDGED
+        expected += AFTER_TRAINING
         with edited(smoke / "configs/post_training/dpo.yaml", "beta: 0.1", "beta: 0.2"):
             assert planned(smoke, *SMOKE) == expected
             assert planned(smoke, "sft", *SMOKE) == Counter()
@@ -259,12 +335,52 @@ class TestSmoke:
         with edited(
             smoke / "configs/experiment.yaml", "images_per_prompt: 1  # paper 1.4", "images_per_prompt: 2  # paper 1.4"
         ):
-            assert (
-                planned(smoke, *SMOKE)
-                == Counter({f"evaluation {experiment}": 2 for experiment in TRAINED})
-                + shown("fig4_gains", "fig5_win_rate", "samples", "co_degradation", "tab1_main")
-                + JUDGED
-            )
+            jobs = Counter({f"evaluation {experiment}": 2 for experiment in TRAINED + ARMS})
+            assert planned(smoke, *SMOKE) == jobs + AFTER_TRAINING
+
+    @pytest.mark.parametrize(
+        ("old", "new", "first"),
+        [
+            (
+                "images_per_prompt: 1  # assumption: the paper's",
+                "images_per_prompt: 2  # assumption: the paper's",
+                "set",
+            ),
+            ("images_from: current", "images_from: pretrained", "candidates"),
+        ],
+    )
+    def test_a_curriculum_setting_reruns_what_is_after_it(self, smoke, old, new, first):
+        late = [f"{rule} c_sft" for rule in ("phase_candidates", "last_phase_set", "last_phase_training", "evaluation")]
+        expected = dict.fromkeys(late, 2) | (
+            dict.fromkeys(["phase_set c_sft", "phase_training c_sft"], 2) if first == "set" else {}
+        )
+        with edited(smoke / "configs/experiment.yaml", old, new):
+            jobs = planned(smoke, *SMOKE)
+        assert {job: count for job, count in jobs.items() if job.endswith(" c_sft")} == expected
+        assert jobs["figure curriculum"] == jobs["table tab_curriculum"] == 1
+        assert first == "set" or sum(jobs.values()) == 2 * len(late) + 2
+
+    def test_controls_take_as_many_samples_and_steps_as_the_replay(self, smoke, tmp_path):
+        """The counts that the trainers wrote, of every phase; the stations themselves fail when they differ."""
+        folder = shutil.copytree(smoke, tmp_path / "smoke")
+        models = [
+            f"results/smoke/c_sft_{control}/seed={seed}/model" for control in ("random", "steps") for seed in (0, 1)
+        ]
+        done = run(folder, "snakemake", "--cores", "2", *models, *SMOKE)
+        assert done.returncode == 0, done.stdout[-3000:]
+        for seed in (0, 1):
+            added = {}
+            for arm in ("c_sft", "c_sft_random", "c_sft_steps"):
+                run_folder = folder / f"results/smoke/{arm}/seed={seed}"
+                added[arm] = pd.read_csv(run_folder / "phases.csv")["samples_added"].tolist()
+                counts = [pd.read_csv(run_folder / part / "model/training_counts.csv") for part in ("phase=1", ".")]
+                logs = [pd.read_csv(run_folder / part / "model/training_log.csv") for part in ("phase=1", ".")]
+                sets = [len(pd.read_csv(run_folder / part / "training_set.csv")) for part in ("phase=1", ".")]
+                assert [count["samples"].item() for count in counts] == sets
+                assert [count["steps"].item() for count in counts] == [log["step"].max() for log in logs]
+                assert [log["epoch"].max() for log in logs] == [1, 2]
+                added[arm] += [tuple(count.iloc[0]) for count in counts]
+            assert added["c_sft"] == added["c_sft_random"] == added["c_sft_steps"]
 
     def test_a_claim_reruns_the_claims_alone_and_gets_no_verdict(self, smoke):
         results = smoke / "results/smoke"
@@ -294,9 +410,9 @@ class TestSmoke:
         )
         expected += Counter({f"evaluation {experiment}": 1 for experiment in TRAINED})
         expected += Counter({f"quality_check {experiment}": 1 for experiment in CHECKED})
-        expected += Counter(["baseline_evaluation", "candidates"])
+        expected += Counter(["baseline_evaluation", "candidates"]) + curriculum(ARMS, 1)
         expected += shown("fig2_nonunified", "fig3_weak_generation", "fig4_gains", "fig5_win_rate", "tab1_main")
-        expected += shown("co_degradation") + JUDGED
+        expected += shown("co_degradation", "curriculum", "tab_curriculum") + JUDGED
         with edited(smoke / "configs/preset/smoke.yaml", "seeds: [0, 1]", "seeds: [0, 1, 2]"):
             assert planned(smoke, *SMOKE) == expected
 
@@ -320,8 +436,8 @@ class TestSmoke:
     def test_editing_post_training_retrains_everything_trained(self, smoke):
         jobs = {f"{rule} {experiment}": 2 for experiment in TRAINED for rule in ("post_training", "evaluation")}
         with edited(smoke / "replication/post_training.py", '"""', '# edited\n"""'):
-            drawn = shown("fig4_gains", "fig5_win_rate", "samples", "co_degradation", "tab1_main") + JUDGED
-            assert planned(smoke, *SMOKE) == Counter(jobs) + drawn
+            arms = curriculum(ARMS, 2) - Counter({f"phase_set {arm}": 2 for arm in ARMS})
+            assert planned(smoke, *SMOKE) == Counter(jobs) + arms + AFTER_TRAINING
 
     @pytest.mark.parametrize(
         ("file", "old", "new"),
@@ -335,7 +451,7 @@ class TestSmoke:
             assert planned(smoke, *SMOKE) == Counter()
 
     def test_other_presets_have_their_own_results(self, smoke):
-        assert sum(planned(smoke).values()) == 178
+        assert sum(planned(smoke).values()) == 294
         assert planned(smoke, *SMOKE) == Counter()
 
     def test_one_flipped_byte_of_a_base_model_is_one_sentence(self, smoke):
