@@ -95,7 +95,9 @@ def curriculum_runs(arms, metrics, seeds=5):
         rng = np.random.default_rng(index)
         for seed in range(seeds):
             frames.append(
-                run("dpo" if arm == "c_dpo" else "sft", seed + 100 * (index + 1)).assign(method=arm, seed=seed)
+                run("dpo" if arm == "c_dpo" else "sft", seed + 100 * (index + 1)).assign(
+                    experiment=arm, method=arm, seed=seed
+                )
             )
             frames[-1]["model"] = f"embedded_janus-{seed % 3}"
             discarded = int(rng.integers(6, 20))
