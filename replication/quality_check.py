@@ -112,7 +112,7 @@ def report(measures):
     if "pair_margin" in rows.index:
         sentences.append(
             f"Pairs with a right chosen and a wrong rejected image are {judged('pair_margin', 'more', 'fewer')} than the "
-            f"reverse, by {percent('pair_margin')} of all."
+            f"reverse (a difference of {percent('pair_margin')} of all)."
         )
     if "discrimination" in rows.index:
         sentences.append(

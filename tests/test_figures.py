@@ -163,6 +163,10 @@ def test_co_degradation_flags_what_the_data_say(arms):
         before, after = (value(arms, name, metric, "overall")["value"] for name in ("pretrained", "sft_shuffled"))
         assert mean["sft_shuffled", metric] == pytest.approx(100 * (after - before).mean())
     assert mean["sft_shuffled", "nonunified"] < 0 < mean["sft_oracle", "generation"]
+    single = co_degradation.changes_data(arms[arms["seed"] == 0])
+    assert co_degradation.flagged(single) == [] and single[["low", "high"]].isna().all(
+        axis=None
+    )  # no interval, no flag
     honest = arms.copy()
     honest.loc[(honest["method"] == "sft_shuffled") & (honest["metric"] == "nonunified"), "value"] = 0.9
     assert co_degradation.flagged(co_degradation.changes_data(honest)) == []

@@ -70,13 +70,14 @@ def change_of(metrics, method, metric):
 
 
 def changes_data(metrics):
-    """Frame method, metric, seed (nan for the mean over runs), change, low, high, in points."""
+    """Frame method, metric, seed (nan for the mean over runs), change, low, high, in points; a single run has no interval."""
     rows = []
     for method in shown_arms(metrics):
         for metric in CHANGES:
             change, models = change_of(metrics, method, metric)
-            mean, low, high, _ = mean_over_runs(change, models)
-            rows.append((method, metric, np.nan, mean, low, high))
+            mean, low, high, number = mean_over_runs(change, models)
+            interval = (low, high) if number > 1 else (np.nan, np.nan)
+            rows.append((method, metric, np.nan, mean, *interval))
             rows += [(method, metric, seed, value, np.nan, np.nan) for seed, value in change.items()]
     return pd.DataFrame(rows, columns=["method", "metric", "seed", "change", "low", "high"])
 
@@ -217,7 +218,7 @@ def draw(metrics):
         axes.set(title=CHANGES[metric], ylabel="change (points)")
     draw_curve(curves[2], precision, wins, "percent")
     curves[2].axhline(50, color="black", linewidth=0.6)
-    curves[2].set(title="win rate", ylabel="of changed verdicts (%)", ylim=(0, 100))
+    curves[2].set(title="win rate", ylabel="of changed verdicts (%)", ylim=(-4, 104), yticks=range(0, 101, 25))
     own = 100 * metrics.loc[metrics["metric"] == "own_right", "value"].mean()
     for axes, letter in zip(curves, "abcd", strict=True):
         axes.axvline(own, color="black", linewidth=0.6, linestyle=DASHED)
