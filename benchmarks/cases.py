@@ -193,6 +193,7 @@ def dpo_epoch(device, repeats):
     )
     training_set = pd.DataFrame({"prompt": prompts, "chosen": range(256), "rejected": range(256, 512)})
     config = {**load_stage("post_training", "tiny", experiment="dpo"), "epochs": 30}
+    config["model"] = {**config["model"], "device": device}
     tile = trl.trainer.utils._CHUNKED_LOGPROB_CHUNK_SIZE
     losses = {}
 
@@ -268,6 +269,7 @@ def janus_pro_shape(size, device, repeats, generated, judged):
                 continue  # weights, gradients and two moments in float32 do not fit 24 GiB
             config = {**load_stage("post_training", "tiny", experiment=method), "epochs": 1, "lora": lora}
             config |= {"per_device_train_batch_size": 1, "gradient_checkpointing": True}
+            config["model"] = {**config["model"], "device": device, "dtype": str(dtype).removeprefix("torch.")}
             with tempfile.TemporaryDirectory() as folder:
                 step = partial(
                     post_training.post_train, model, training_set, codes.cpu().numpy(), config, 0, Path(folder)
