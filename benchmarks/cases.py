@@ -6,7 +6,6 @@ A case yields `Row`s. Both sides are timed in turn, so that a slow minute of the
 import copy
 import statistics
 import tempfile
-import time
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +18,7 @@ from trl import DPOConfig, DPOTrainer
 
 from benchmarks.roofline import least_sampling_seconds
 from benchmarks.shapes import janus_pro
+from benchmarks.timing import synchronised
 from replication import post_training
 from replication.candidates import draw_images
 from replication.config import load_stage
@@ -39,15 +39,6 @@ class Row(NamedTuple):
     ratio: float
     unit: str
     repeats: int
-
-
-def synchronised(work):
-    """Seconds that `work` takes, and its result."""
-    start = time.perf_counter()
-    result = work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - start, result
 
 
 def compare(name, ours, alternative, amount, unit, repeats):
@@ -108,7 +99,8 @@ def share_of_roofline(name, model, prompts, device, repeats):
     least, limit = least_sampling_seconds(model, len(prompts), length, device)
     ours = partial(model.sample_images, prompts, list(range(len(prompts))), GUIDANCE_SCALE, 1.0)
     theirs = partial(generate, model, prompts)
-    return compare(f"{name}, limited by {limit})", ours, theirs, least, "of the roofline", repeats)
+    name = f"{name} (batch {len(prompts)}, limited by {limit})"
+    return compare(name, ours, theirs, least, "of the roofline", repeats)
 
 
 def candidates(device, repeats):
@@ -122,7 +114,7 @@ def candidates(device, repeats):
     for name, model in (("candidates", compiled), ("candidates (not compiled)", plain)):
         ours = partial(sample_and_decode, model, prompts)
         yield compare(name, partial(ours, best_batch(ours, sizes)), theirs, len(prompts), "images/s", repeats)
-    yield share_of_roofline("candidates (batch 320", compiled, prompts[:320], device, repeats)
+    yield share_of_roofline("candidates", compiled, prompts[:320], device, repeats)
     theirs = partial(generate_and_decode, plain, prompts[:80], 10)
     for name, model in (("candidates (batch 10)", compiled), ("candidates (not compiled, batch 10)", plain)):
         ours = partial(sample_and_decode, model, prompts[:80], 10)
@@ -251,7 +243,7 @@ def janus_pro_shape(size, device, repeats, generated, judged):
         theirs = partial(generate_and_decode, model, chosen, number)
         ours(), theirs()  # the first calls compile and choose kernels
         yield compare(f"{name} (images, batch {number})", ours, theirs, number, "images/s", repeats)
-        yield share_of_roofline(f"{name} (batch {number}", model, chosen, device, repeats)
+        yield share_of_roofline(name, model, chosen, device, repeats)
     with torch.no_grad():
         forced = model.image_log_probs(prompts[:2], codes).sum(dim=1)
     difference = ((log_probs - forced).abs() / codes.shape[1]).max().item()

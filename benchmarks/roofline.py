@@ -1,19 +1,12 @@
 """The least time that sampling can take on a machine, from the arithmetic and the memory traffic that it cannot avoid."""
 
-import time
-
 import torch
 
+from benchmarks.timing import synchronised
 
-def seconds_of(work, repeats=5):
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return min(times)
+
+def least_seconds(work):
+    return min(synchronised(work)[0] for _ in range(5))
 
 
 def peak_rates(device, dtype):
@@ -21,10 +14,10 @@ def peak_rates(device, dtype):
     written by a large copy)."""
     size = 8192 if device == "cuda" else 2048
     left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-    flops = 2 * size**3 / seconds_of(lambda: left @ right)
+    flops = 2 * size**3 / least_seconds(lambda: left @ right)
     source = torch.empty(2**30 if device == "cuda" else 2**28, device=device, dtype=torch.uint8)
     target = torch.empty_like(source)
-    return flops, 2 * source.numel() / seconds_of(lambda: target.copy_(source))
+    return flops, 2 * source.numel() / least_seconds(lambda: target.copy_(source))
 
 
 def least_sampling_seconds(model, images, prompt_length, device):

@@ -164,8 +164,8 @@ def trainer_arguments(config, seed, output_dir):
         "max_grad_norm": config["max_grad_norm"],
         "max_length": None,
         "use_cpu": config["model"]["device"] == "cpu",
-        "bf16": config["model"]["dtype"]
-        == "bfloat16",  # TRL's default, even on a CPU, where it is slower and less exact
+        # said either way: TRL's own default is bf16, even on a CPU, where it is slower and less exact
+        "bf16": config["model"]["dtype"] == "bfloat16",
         "gradient_checkpointing": config["gradient_checkpointing"],
         "dataloader_pin_memory": False,
         "save_strategy": "no",  # but see CheckpointSometimes
@@ -195,7 +195,8 @@ def new_trainer(policy, training_set, codes, config, seed, output_dir, epochs=No
     first, last = epochs or (0, config["epochs"])
     arguments = trainer_arguments({**config, "epochs": last - first}, seed, output_dir)
     if config["method"] == "sft":
-        trainer, rows, arguments = ImageSFTTrainer, sft_rows(policy, training_set, codes), SFTConfig(**arguments)
+        trainer, rows = ImageSFTTrainer, sft_rows(policy, training_set, codes)
+        arguments = SFTConfig(**arguments)
     else:
         trainer, rows = ImageDPOTrainer, dpo_rows(policy, training_set, codes)
         # TRL stores the reference's log-probabilities beside the rows, where all processes must find them.

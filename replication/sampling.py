@@ -131,17 +131,16 @@ class ImageSampler:
         seeds = torch.as_tensor(seeds, device=input_ids.device)
         steps = torch.arange(num_steps, device=input_ids.device)
         columns = torch.arange(mask.shape[1], device=input_ids.device)
-        codes, log_probs, sampling_log_probs = [], [], []
+        drawn = []
         for step in range(num_steps):
-            if codes:
-                embeddings = image_embeddings[codes[-1].repeat(2) if guided else codes[-1]]
+            if drawn:
+                last_codes = drawn[-1][0]
+                embeddings = image_embeddings[last_codes.repeat(2) if guided else last_codes]
                 visible = mask & (columns < prompts.shape[2] + step)
                 position = visible.sum(dim=-1, keepdim=True) - 1
                 logits = self.next_logits(embeddings[:, None], visible[:, None, None], position, self.cache)
-            drawn = self.draw_codes(logits, seeds, steps[step], guidance_scale, temperature)
-            for values, value in zip((codes, log_probs, sampling_log_probs), drawn, strict=True):
-                values.append(value)
-        codes, log_probs, sampling_log_probs = map(torch.stack, (codes, log_probs, sampling_log_probs))
+            drawn.append(self.draw_codes(logits, seeds, steps[step], guidance_scale, temperature))
+        codes, log_probs, sampling_log_probs = map(torch.stack, zip(*drawn, strict=True))
         return Samples(codes.T.contiguous(), log_probs.sum(dim=0), sampling_log_probs.sum(dim=0))
 
     def _read_prompts(self, input_ids, attention_mask, rows, num_steps):

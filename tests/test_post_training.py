@@ -173,6 +173,14 @@ def test_lora_trains_the_linear_layers_of_the_language_model(checkpoint, codes, 
     torch.testing.assert_close(log_probs(load(tmp_path / "model"), codes[:4]), log_probs(model, codes[:4]))
 
 
+@pytest.fixture
+def inputs(codes, training_set, tmp_path):
+    """The folder that a station reads codes.npy and training_set.csv from."""
+    np.save(tmp_path / "codes.npy", codes)
+    training_set.to_csv(tmp_path / "training_set.csv")
+    return tmp_path
+
+
 def start_station(launcher, config, checkpoint, inputs, output):
     arguments = ["--config", json.dumps(config), "--seed", "3", "--model", checkpoint, "--candidates", inputs]
     arguments += ["--training-set", inputs / "training_set.csv", "--output", output]
@@ -182,13 +190,11 @@ def start_station(launcher, config, checkpoint, inputs, output):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("config", [SFT, DPO], ids=["sft", "dpo"])
-def test_two_processes_train_as_one_with_twice_the_batch(checkpoint, codes, training_set, tmp_path, config):
-    np.save(tmp_path / "codes.npy", codes)
-    training_set.to_csv(tmp_path / "training_set.csv")
+def test_two_processes_train_as_one_with_twice_the_batch(checkpoint, inputs, tmp_path, config):
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
     for launcher, batch, output in (([sys.executable, "-m"], 4, "one"), (launch, 2, "two")):
         config = {**config, "per_device_train_batch_size": batch}
-        assert start_station(launcher, config, checkpoint, tmp_path, tmp_path / output).wait() == 0
+        assert start_station(launcher, config, checkpoint, inputs, tmp_path / output).wait() == 0
     one, two, start = (
         load_file(folder / "model.safetensors") for folder in (tmp_path / "one", tmp_path / "two", checkpoint)
     )
@@ -200,14 +206,12 @@ def test_two_processes_train_as_one_with_twice_the_batch(checkpoint, codes, trai
 
 @pytest.mark.slow
 @pytest.mark.parametrize("config", [SFT, DPO], ids=["sft", "dpo"])
-def test_a_killed_training_goes_on_and_ends_like_an_unbroken_one(checkpoint, codes, training_set, tmp_path, config):
-    np.save(tmp_path / "codes.npy", codes)
-    training_set.to_csv(tmp_path / "training_set.csv")
+def test_a_killed_training_goes_on_and_ends_like_an_unbroken_one(checkpoint, inputs, tmp_path, config):
     config = {**config, "epochs": 60, "per_device_train_batch_size": 2, "lr_scheduler_type": "cosine", "model": MODEL}
     config["checkpoint_every_minutes"] = 0
 
     def start(output):
-        return start_station([sys.executable, "-m"], config, checkpoint, tmp_path, output)
+        return start_station([sys.executable, "-m"], config, checkpoint, inputs, output)
 
     unbroken = tmp_path / "unbroken"
     assert start(unbroken).wait() == 0
