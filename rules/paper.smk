@@ -36,6 +36,28 @@ rule claims:
         " --output {output.judged} > {log} 2>&1"
 
 
+rule reference:
+    input:
+        sources=source_files("replication.reference"),
+        claims="configs/claims.yaml",
+        judged=rules.claims.output.judged,
+        figures=collect("<figures>/{figure}.csv", figure=PAPER["figures"]),
+        tables=collect("<figures>/{table}.csv", table=PAPER["tables"]),
+    output:
+        provenance=f"results/reference/{PRESET}/provenance.json",
+    log:
+        "<results>/logs/reference.log",
+    localrule: True
+    conda:
+        "../environment.yaml"
+    params:
+        results=subpath(input.judged, parent=True),
+        folder=subpath(output.provenance, parent=True),
+    shell:
+        "python -m replication.reference --results {params.results} --claims {input.claims}"
+        " --output {params.folder} > {log} 2>&1"
+
+
 rule figure:
     input:
         sources=figure_sources,
