@@ -49,18 +49,28 @@ def copy_repository(folder):
     return folder
 
 
-def planned(folder, *arguments):
-    """What `snakemake -n` would do: a Counter of 'rule what', where `what` is an experiment, a figure, a table or empty."""
+def dry_run(folder, *arguments):
+    """What `snakemake -n` prints."""
     done = run(folder, "snakemake", "-n", *arguments)
     assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def jobs_of(text):
+    """The jobs of a dry run: a Counter of 'rule what', where `what` is an experiment, a figure, a table or empty."""
     jobs = Counter()
-    for block in re.split(r"^\[.*\]$", done.stdout, flags=re.MULTILINE)[1:]:
+    for block in re.split(r"^\[.*\]$", text, flags=re.MULTILINE)[1:]:
         rule = re.search(r"^\s*(?:local)?rule (\w+):", block, re.MULTILINE)
         what = re.search(r"^\s*wildcards:.*\b(?:experiment|figure|table)=(\w+)", block, re.MULTILINE)
         if rule and "output:" in block:
             jobs[" ".join([rule[1], *(what.groups() if what else ())])] += 1
-    assert jobs or "Nothing to be done" in done.stdout, done.stdout
+    assert jobs or "Nothing to be done" in text, text
     return jobs
+
+
+def planned(folder, *arguments):
+    """The jobs that Snakemake would run (`jobs_of`)."""
+    return jobs_of(dry_run(folder, *arguments))
 
 
 def curriculum(arms, runs):
@@ -100,6 +110,20 @@ def checkout(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def default_plan(checkout):
+    """The dry run of plain `snakemake`."""
+    return dry_run(checkout)
+
+
+@pytest.fixture(scope="session")
+def replays(checkout):
+    """The dry run of one run of each arm of the curriculum in preset full whose chain of phases is looked at."""
+    arms = ("c_sft", "c_dpo", "c_sft_several", *STARTS_AS_C_SFT)
+    models = [f"results/full/{arm}/seed=3/model" for arm in arms]
+    return dry_run(checkout, *models, "--config", "preset=full")
+
+
+@pytest.fixture(scope="session")
 def smoke(tmp_path_factory):
     """A copy of the repository in which the smoke preset has run from end to end."""
     folder = copy_repository(tmp_path_factory.mktemp("smoke"))
@@ -131,7 +155,7 @@ def test_files_stay_small():
             assert len(path.read_text().splitlines()) <= limit, path
 
 
-def test_the_default_plan(checkout):
+def test_the_default_plan(default_plan):
     stations = ("supervision", "post_training", "evaluation")
     trained = ("sft", "sft_accept_all", "dpo", *MORE_ARMS)
     runs = {f"{rule} {experiment}": 5 for rule in stations for experiment in trained}
@@ -139,14 +163,15 @@ def test_the_default_plan(checkout):
     runs |= {"prompts": 1, "base_model": 3, "baseline_evaluation": 5, "candidates": 5}
     drawn = shown("fig2_nonunified", "fig3_weak_generation", "tab_base_model") + AFTER_TRAINING
     expected = Counter(runs) + curriculum(["c_sft", "c_dpo", *STARTS_AS_C_SFT], 5) + drawn
-    assert planned(checkout) == planned(checkout, "paper_figures") == expected
+    assert jobs_of(default_plan) == expected
+    assert re.search(r"^paper_figures +1$", default_plan, re.MULTILINE)
 
 
-def test_the_default_preset_runs_what_every_claim_needs(checkout):
-    needed = {name for claim in load_claims(checkout / "configs/claims.yaml").values() for name in claim["needs"]}
-    text = run(checkout, "snakemake", "-n", "results/tiny/claims.csv").stdout
-    evaluated = re.findall(r"--output results/tiny/(\w+)/seed=(\d)/evaluation ", text)
-    assert {(name, str(seed)) for name in needed for seed in range(5)} == set(evaluated)
+def test_the_default_preset_judges_every_claim(default_plan):
+    needed = {name for claim in load_claims().values() for name in claim["needs"]}
+    command = re.search(r"python -m replication\.claims .*", default_plan)[0]
+    judged = re.findall(r"results/tiny/(\w+)/seed=(\d)/evaluation/claims_registered\.json", command)
+    assert Counter(judged) == Counter((name, str(seed)) for name in needed for seed in range(5))
 
 
 @pytest.mark.parametrize(
@@ -177,24 +202,23 @@ def test_one_station_needs_what_is_before_it_only(checkout):
     )
 
 
-def chain(checkout, experiment, preset="full"):
-    """Per job of one planned run: its rule and what it reads and writes below the folder of that run, `base` the base model
-    and `like` the run that it is a control of."""
-    run_folder = f"results/{preset}/{experiment}/seed=3"
-    text = run(checkout, "snakemake", "-n", f"{run_folder}/model", "--config", f"preset={preset}").stdout
+def chain(text, experiment):
+    """Per job of the run of one experiment in a dry run of preset full: what it writes, what it reads (below the folder of
+    the run, `base` the base model) and its command."""
+    run_folder = f"results/full/{experiment}/seed=3"
     jobs = {}
     for block in re.split(r"^\[.*\]$", text, flags=re.MULTILINE):
         paths = dict(re.findall(r"^    (input|output): (.*)$", block, re.MULTILINE))
         if "output" in paths and run_folder in paths["output"]:
             output = paths["output"].split(", ")[0].removeprefix(f"{run_folder}/")
-            inputs = paths["input"].replace(f"results/{preset}/base/base=0", "base").replace(f"{run_folder}/", "")
+            inputs = paths["input"].replace("results/full/base/base=0", "base").replace(f"{run_folder}/", "")
             command = re.search(r"python -m .*", block)[0]
             jobs[output] = {path for path in inputs.split(", ") if not path.startswith("replication/")}, command
     return jobs
 
 
-def test_a_replay_is_a_chain_of_phases(checkout):
-    jobs = chain(checkout, "c_sft_several")
+def test_a_replay_is_a_chain_of_phases(replays):
+    jobs = chain(replays, "c_sft_several")
     assert len(jobs) == 4 + 4 + 3  # training sets, models, candidates
     epochs = [re.search(r"--epochs (\d+) (\d+)", command) for _, command in jobs.values()]
     assert {match.groups() for match in epochs if match} == {("0", "2"), ("2", "3"), ("3", "4"), ("4", "6")}
@@ -221,9 +245,9 @@ def test_a_replay_is_a_chain_of_phases(checkout):
         ("c_sft_understanding_only", "base", "c_sft"),
     ],
 )
-def test_a_branch_that_is_not_strengthened_is_the_pretrained_one(checkout, experiment, draws, judges):
+def test_a_branch_that_is_not_strengthened_is_the_pretrained_one(replays, experiment, draws, judges):
     """Both arms with one branch strengthened go on from the first phase of c_sft, as they are c_sft until the replay."""
-    inputs, command = chain(checkout, experiment)["phase=2/candidates/candidates.csv"]
+    inputs, command = chain(replays, experiment)["phase=2/candidates/candidates.csv"]
     models = {
         "base": ("base", "results/full/base/base=0"),
         "phase=1/model": ("phase=1/model", f"results/full/{experiment}/seed=3/phase=1/model"),
@@ -234,8 +258,8 @@ def test_a_branch_that_is_not_strengthened_is_the_pretrained_one(checkout, exper
 
 
 @pytest.mark.parametrize(("experiment", "draws"), [("c_sft_random", True), ("c_sft_steps", False)])
-def test_a_control_follows_the_run_that_it_is_a_control_of(checkout, experiment, draws):
-    jobs, like = chain(checkout, experiment), "results/full/c_sft/seed=3"
+def test_a_control_follows_the_run_that_it_is_a_control_of(replays, experiment, draws):
+    jobs, like = chain(replays, experiment), "results/full/c_sft/seed=3"
     assert ("phase=2/candidates/candidates.csv" in jobs) == draws
     assert f"{like}/phases.csv" in jobs["training_set.csv"][0] and f"--like {like}/model" in jobs["model"][1]
     assert f"--model {like}/phase=1/model " in jobs["model"][1] and "phase=1/model" not in jobs
@@ -457,9 +481,8 @@ class TestSmoke:
         with edited(smoke / file, old, new):
             assert planned(smoke, *SMOKE) == Counter()
 
-    def test_other_presets_have_their_own_results(self, smoke, checkout):
-        assert planned(smoke) == planned(checkout)
-        assert planned(smoke, *SMOKE) == Counter()
+    def test_other_presets_have_their_own_results(self, smoke, default_plan):
+        assert planned(smoke) == jobs_of(default_plan)
 
     def test_one_flipped_byte_of_a_base_model_is_one_sentence(self, smoke):
         path = smoke / "base_models/embedded_janus/base=0/model.safetensors"
