@@ -19,6 +19,6 @@ include: "rules/paper.smk"
 rule paper_figures:
     default_target: True
     input:
-        collect("<figures>/{figure}.pdf", figure=shown_by_default("figures")),
-        collect("<figures>/{table}.tex", table=shown_by_default("tables")),
+        collect("<figures>/{figure}.pdf", figure=PAPER["figures"]),
+        collect("<figures>/{table}.tex", table=PAPER["tables"]),
     localrule: True

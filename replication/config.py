@@ -25,7 +25,7 @@ def load_paper(preset, overrides=()):
     """Seeds, base models, arms of poor supervision and curriculum, figures and tables of a preset, as a dict of plain
     values."""
     config = _compose("paper", overrides, preset=preset)
-    keys = ("seeds", "bases", "poor_supervision", "curriculum", "by_target_only", "figures", "tables")
+    keys = ("seeds", "bases", "poor_supervision", "curriculum", "figures", "tables")
     paper = {key: _plain(config, key) for key in keys}
     for key in ("seeds", "bases"):
         if not isinstance(paper[key], list):

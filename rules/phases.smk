@@ -46,9 +46,28 @@ def phase_alike(name):
     return file
 
 
+def first_phase(experiment):
+    """What makes the model after the first phase, but for the run: its epochs, its samples and the training."""
+    selection, training = (
+        load_stage(stage, PRESET, BASE, experiment, OVERRIDES) for stage in ("phases", "post_training")
+    )
+    samples = selection["method"], selection["rule"], selection["images_per_prompt"], selection["adds"] == "stages"
+    return epochs_of_phases(experiment)[0], samples, training
+
+
 def model_before(wildcards):
-    """The model that a phase starts from."""
-    return phase_before("model")(wildcards) or base_model(wildcards)
+    """The model that a phase starts from. The second may start from another experiment's, to train one first phase for all."""
+    experiment = wildcards.experiment
+    if phase_of(wildcards) == 1:
+        return base_model(wildcards)
+    if phase_of(wildcards) == 2:
+        experiment = schedule(experiment)["starts_as"]
+        if first_phase(experiment) != first_phase(wildcards.experiment):
+            raise SystemExit(
+                f"{wildcards.experiment} cannot start as {experiment}: their first phases differ; "
+                "leave out schedule.starts_as."
+            )
+    return f"{phase_folder(wildcards, experiment, phase_of(wildcards) - 1)}/model"
 
 
 def model_for(role):

@@ -107,7 +107,11 @@ def test_a_method_carries_no_setting_of_the_other():
     sft, dpo = (load_stage("post_training", "tiny", experiment=name) for name in ("sft", "dpo"))
     assert set(dpo) - set(sft) == {"beta", "nll_weight"}
     assert set(sft) <= set(dpo)
-    assert (sft["epochs"], dpo["epochs"]) == (10, 8)  # of the preset
+    assert (sft["epochs"], dpo["epochs"]) == (6, 6)  # of the preset
+    longer = [
+        load_stage("post_training", "tiny", experiment=name, overrides=("epochs.dpo=9",)) for name in ("sft", "dpo")
+    ]
+    assert [training["epochs"] for training in longer] == [6, 9]
 
 
 def test_pretraining_settings_only_exist_from_scratch():

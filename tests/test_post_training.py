@@ -207,7 +207,7 @@ def test_two_processes_train_as_one_with_twice_the_batch(checkpoint, inputs, tmp
 @pytest.mark.slow
 @pytest.mark.parametrize("config", [SFT, DPO], ids=["sft", "dpo"])
 def test_a_killed_training_goes_on_and_ends_like_an_unbroken_one(checkpoint, inputs, tmp_path, config):
-    config = {**config, "epochs": 60, "per_device_train_batch_size": 2, "lr_scheduler_type": "cosine", "model": MODEL}
+    config = {**config, "epochs": 20, "per_device_train_batch_size": 2, "lr_scheduler_type": "cosine", "model": MODEL}
     config["checkpoint_every_minutes"] = 0
 
     def start(output):
