@@ -80,6 +80,7 @@ def results_behind(shown):
     return collect(
         [f"<results>/{file}" for file in shown["files"]],
         experiment=shown["experiments"],
-        seed=PAPER["seeds"],
+        guided=shown.get("guided", []),
+        seed=shown.get("seeds", PAPER["seeds"]),
         base=PAPER["bases"],
     )
