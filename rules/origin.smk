@@ -20,13 +20,7 @@ def evaluated_model(wildcards):
 
 def round_of(experiment):
     """How many trainings lead to the model that an experiment ends with: 0 for the pre-trained one."""
-    chain = [experiment]
-    while chain[-1] != "baseline":
-        start = origin(chain[-1])["starts_from"]
-        if start in chain:
-            raise SystemExit(f"{' starts from '.join([*chain, start])}: correct origin.starts_from of one of them.")
-        chain.append(start)
-    return len(chain) - 1
+    return 0 if experiment == "baseline" else 1 + round_of(origin(experiment)["starts_from"])
 
 
 def candidates_stream(wildcards):

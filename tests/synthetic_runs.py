@@ -114,7 +114,10 @@ def supervision_table(experiment, seed, candidates=10, prompts=90):
     rng = np.random.default_rng([seed, candidates, len(experiment)])
     used = int(prompts * candidates / (candidates + 3)) - int(rng.integers(5))
     rows = [("prompts", prompts, prompts), ("prompts_used", used, prompts)]
-    rows += [("accepted_share", 0.6, prompts * candidates), ("samples", used, prompts)]
+    rows += [
+        ("accepted_share", 0.6, prompts * candidates),
+        ("samples", used * (8 if experiment == "sft_accept_all" else 1), prompts),
+    ]
     rows.append(("precision_chosen", 0.7 + 0.2 * rng.random(), used))
     return pd.DataFrame(rows, columns=["metric", "value", "n"]).assign(experiment=experiment, seed=seed)
 

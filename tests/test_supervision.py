@@ -144,8 +144,8 @@ def test_empty_selection_says_what_happened(prompts):
 
 
 def test_unknown_settings_are_named():
-    with pytest.raises(ValueError, match="not 'sft' with 'best'"):
-        select(frame(LOGITS), "sft", "best", 1)
+    with pytest.raises(ValueError, match="not 'sft' with 'better'"):
+        select(frame(LOGITS), "sft", "better", 1)
     with pytest.raises(ValueError, match="images_per_prompt is 0"):
         select(frame(LOGITS), "sft", "contrast", 0)
 

@@ -9,6 +9,7 @@ paired runs; points are runs. Inputs: metrics.csv of every run, supervision.csv 
 import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from replication.figures.curriculum import errors, overall
 from replication.results import mean_over_runs, paper_values, parse_arguments, read_metrics, read_of_runs
@@ -147,20 +148,21 @@ def draw_curves(panels, numbers, guidance):
     a.plot(paper.index, paper, "D", color=PAPER_COLOR, markersize=4, label="paper")
     a.set(ylabel="samples per 100 prompts", ylim=(0, 100))
     a.legend(loc="lower right", handlelength=1.2)
-    for quantity, style in (("generation", "-"), ("nonunified", "--")):
+    for quantity, shift, style in (("generation", -0.1, {}), ("nonunified", 0.1, {"markerfacecolor": "white"})):
         rows = numbers[numbers["quantity"] == quantity]
-        shift = 0.1 if quantity == "nonunified" else -0.1
-        draw_curve(b, rows, "candidates", shift, color=COLORS["sft"], linestyle=style, label=QUANTITIES[quantity])
+        draw_curve(b, rows, "candidates", shift, color=COLORS["sft"], label=QUANTITIES[quantity], **style)
     b.axhline(0, color="black", linewidth=0.6)
     b.set(ylabel="change (points)")
     b.legend(loc="lower right", bbox_to_anchor=(1.12, 0.98), ncols=2, handlelength=1.5, columnspacing=0.8)
     for axes in (a, b):
-        axes.set(xlabel="candidates per prompt", xticks=sorted({*numbers["candidates"], 2, 10}))
+        ticks = sorted({*numbers["candidates"], *paper.index})
+        axes.set(xlabel="candidates per prompt", xticks=ticks, xlim=(ticks[0] - 1, ticks[-1] + 1))
     for axes, quantity in ((c, "generation"), (d, "nonunified")):
         for index, method in enumerate(guidance["method"].unique()):
             rows = guidance[(guidance["method"] == method) & (guidance["quantity"] == quantity)]
             draw_curve(axes, rows, "scale", 0.06 * (index - 1), color=GUIDED_COLORS[method], label=GUIDED_NAMES[method])
-        axes.set(xlabel="guidance at evaluation", xticks=sorted({*guidance["scale"], 1}))
+        ticks = sorted({*guidance["scale"], 1})
+        axes.set(xlabel="guidance at evaluation", xticks=ticks, xlim=(ticks[0] - 0.3, ticks[-1] + 0.3))
         axes.set_ylabel(f"{QUANTITIES[quantity]} (%)")
     for axes, letter in zip(panels, "abcd", strict=True):
         axes.grid(axis="y")
@@ -203,7 +205,12 @@ def draw_forest(axes, changes, quantity, rows):
         if usual:
             heights = [row[0] for row in rows if row[1] == setting and row[2]]
             axes.vlines(mean["value"], min(heights) - 0.4, max(heights) + 0.4, color="black", linewidth=0.5, alpha=0.5)
-    if quantity != SAMPLES:
+    if quantity == SAMPLES:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 3)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_locator(NullLocator())
+    else:
         axes.axvline(0, color="black", linewidth=0.6)
     axes.set_ylim(rows[-1][0] + 0.7, -0.8)
     axes.set_yticks([height for height, *_ in rows], [""] * len(rows))
