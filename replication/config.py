@@ -60,11 +60,12 @@ def read_selection(selection):
 
 
 def _check_places(overrides, preset, base):
-    experiments = [_compose("experiment", preset=preset, base_model=base, experiment=e) for e in _names("experiment")]
-    configs = [_compose("paper", preset=preset), *experiments]
     for override in overrides:
         key = override.split("=")[0]
-        if not any(_has(config, key) for config in configs):
+        experiments = (
+            _compose("experiment", preset=preset, base_model=base, experiment=name) for name in _names("experiment")
+        )
+        if not (_has(_compose("paper", preset=preset), key) or any(_has(config, key) for config in experiments)):
             raise SystemExit(f"The override {override!r} has no place: no experiment has a value called {key!r}.")
 
 
