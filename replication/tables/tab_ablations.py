@@ -81,8 +81,8 @@ def table_data(metrics, supervision):
                 summary = (50.0, np.nan, np.nan, metrics["seed"].nunique())  # by definition
             elif method:
                 values, models = runs(metrics, method, quantity)
-                mean, low, high, number = mean_over_runs(values["overall"], models)
-                summary = (100 * mean, 100 * low, 100 * high, number)
+                mean, low, high, number = mean_over_runs(100 * values["overall"], models)
+                summary = (mean, *((low, high) if number > 1 else (np.nan, np.nan)), number)
             rows.append((*row, method, quantity, *summary, paper[quantity]))
     columns = ["setting", "choice", "method", "quantity", "value", "low", "high", "runs", "paper"]
     return pd.DataFrame(rows, columns=columns)
