@@ -178,6 +178,8 @@ def main():
     config, phase, prompts = arguments.config, arguments.phase, pd.read_csv(arguments.prompts)
     if config["adds"] not in ADDS:
         raise SystemExit(f"phases.adds is {config['adds']!r}; choose one of: {', '.join(ADDS)}.")
+    if config["rule"] not in ("accept_all", "contrast"):
+        raise SystemExit(f"supervision.rule is {config['rule']!r}; a curriculum knows accept_all and contrast.")
     rng = np.random.default_rng([arguments.seed, phase])
     drawn, new_codes = read_candidates(arguments.candidates) if arguments.candidates else (NO_IMAGES, None)
     expected = arguments.like and pd.read_csv(arguments.like / "phases.csv")["samples_added"].iloc[-1]

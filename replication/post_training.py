@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 import trl.trainer.utils
 from accelerate import PartialState
 from datasets import Dataset, load_from_disk
@@ -25,6 +26,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import TrainerCallback, set_seed
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
+from replication.corruption import named_rng
 from replication.files import atomic_directory
 from replication.models.janus import JanusModel
 from replication.provenance import write_provenance
@@ -97,7 +99,23 @@ class InPhases:
 
 
 class ImageSFTTrainer(InPhases, PreTokenized, SFTTrainer):
-    """Token NLL of the chosen image given its prompt."""
+    """Token NLL of the chosen image given its prompt; of a random share `condition_dropout` of all samples that a training
+    sees, given no prompt."""
+
+    def __init__(self, *args, condition_dropout, **kwargs):
+        self.condition_dropout = condition_dropout
+        super().__init__(*args, **kwargs)
+
+    def compute_loss(self, model, inputs, *args, **kwargs):
+        if self.condition_dropout:
+            # drawn anew for every step, so that a training that goes on from a checkpoint draws the same
+            place = f"{self.state.global_step}/{self.args.process_index}"
+            rng = named_rng(self.args.seed, f"condition dropout/{place}")
+            dropped = torch.from_numpy(rng.random(len(inputs["input_ids"])) < self.condition_dropout)
+            without = self.accelerator.unwrap_model(model).without_prompts(inputs["input_ids"])
+            dropped = dropped[:, None].to(without.device)
+            inputs = {**inputs, "input_ids": torch.where(dropped, without, inputs["input_ids"])}
+        return super().compute_loss(model, inputs, *args, **kwargs)
 
 
 class ImageDPOTrainer(InPhases, PreTokenized, DPOTrainer):
@@ -186,7 +204,8 @@ def trainer_arguments(config, seed, output_dir):
 
 def new_trainer(policy, training_set, codes, config, seed, output_dir, epochs=None, reference=None):
     """The TRL trainer of `config["method"]`, `sft` or `dpo`; `config` otherwise holds the trainer's own arguments,
-    `lora`, None or the arguments of a LoRA on the linear layers of the trained modules, and for DPO `nll_weight`.
+    `lora`, None or the arguments of a LoRA on the linear layers of the trained modules, for SFT `condition_dropout`, and for
+    DPO `nll_weight`.
 
     epochs: (first, last), a phase of the training; all by default. The reference of DPO is `reference`, or else the policy
     as it is now; its log-probabilities are computed once and stored.
@@ -196,7 +215,7 @@ def new_trainer(policy, training_set, codes, config, seed, output_dir, epochs=No
     arguments = trainer_arguments({**config, "epochs": last - first}, seed, output_dir)
     if config["method"] == "sft":
         trainer, rows = ImageSFTTrainer, sft_rows(policy, training_set, codes)
-        arguments = SFTConfig(**arguments)
+        arguments, extra = SFTConfig(**arguments), {"condition_dropout": config["condition_dropout"]}
     else:
         trainer, rows = ImageDPOTrainer, dpo_rows(policy, training_set, codes)
         # TRL stores the reference's log-probabilities beside the rows, where all processes must find them.
@@ -206,7 +225,7 @@ def new_trainer(policy, training_set, codes, config, seed, output_dir, epochs=No
                 rows.save_to_disk(stored)
             rows = load_from_disk(stored)
         arguments = DPOConfig(**arguments, precompute_ref_log_probs=True)
-    other_reference = {} if reference is None else {"ref_model": reference}
+        extra = {} if reference is None else {"ref_model": reference}
     adapter = config["lora"] and LoraConfig(
         target_modules=rf".*\.(?:{config['trained_modules']})\..*_proj", **config["lora"]
     )
@@ -218,7 +237,7 @@ def new_trainer(policy, training_set, codes, config, seed, output_dir, epochs=No
         callbacks=[StopAtNaN(), CheckpointSometimes(config["checkpoint_every_minutes"])],
         peft_config=adapter,
         schedule=(first, last, config["epochs"]),
-        **other_reference,
+        **extra,
     )
 
 

@@ -1,6 +1,7 @@
 """What figures and tables share: reading metrics CSVs, summaries over runs, and the paper's own numbers."""
 
 import argparse
+import re
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,17 @@ def read_metrics(files):
     if metrics.duplicated(["experiment", "seed", "subtask", "metric"]).any():
         raise SystemExit("The same run is given twice in --inputs; name each metrics.csv once.")
     return metrics
+
+
+def read_of_runs(files):
+    """One frame of CSV files that do not name their run, with the experiment and the seed that their paths name."""
+    frames = []
+    for file in files:
+        run = re.search(r"([a-z0-9_]+)/seed=(\d+)/", file.as_posix())
+        if run is None:
+            raise SystemExit(f"{file} lies in no folder <experiment>/seed=<number>, so its run is unknown.")
+        frames.append(pd.read_csv(file).assign(experiment=run[1], seed=int(run[2])))
+    return pd.concat(frames, ignore_index=True)
 
 
 def paper_values(name):

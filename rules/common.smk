@@ -45,6 +45,11 @@ def independent_judge(wildcards):
     return f"<results>/base/base={bases[(int(wildcards.seed) + 1) % len(bases)]}" if len(bases) > 1 else []
 
 
+def shown_by_default(kind):
+    """The figures or tables of the target paper_figures."""
+    return {name: shown for name, shown in PAPER[kind].items() if name not in PAPER["by_target_only"]}
+
+
 def figure_sources(wildcards):
     return source_files(f"replication.figures.{wildcards.figure}")
 
@@ -64,7 +69,7 @@ def table_results(wildcards):
 def judged_experiments(*statistics):
     """Experiments of the claims that can be judged, as the preset shows all that they need; of these statistics only,
     where any are named."""
-    parts = [*PAPER["figures"].values(), *PAPER["tables"].values()]
+    parts = [*shown_by_default("figures").values(), *shown_by_default("tables").values()]
     shown = [experiment for part in parts for experiment in part["experiments"]]
     claims = {name: claim for name, claim in CLAIMS.items() if not statistics or claim["statistic"] in statistics}
     return experiments_to_judge(claims, shown)
@@ -75,6 +80,7 @@ def results_behind(shown):
     return collect(
         [f"<results>/{file}" for file in shown["files"]],
         experiment=shown["experiments"],
-        seed=PAPER["seeds"],
+        guided=shown.get("guided", []),
+        seed=shown.get("seeds", PAPER["seeds"]),
         base=PAPER["bases"],
     )

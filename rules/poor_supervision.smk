@@ -1,10 +1,10 @@
 rule quality_check:
     input:
         sources=source_files("replication.quality_check"),
-        model=base_model,
+        model=starting_model,
         judge=independent_judge,
-        candidates=rules.candidates.output.table,
-        codes=rules.candidates.output.codes,
+        candidates=candidates_of("candidates.csv"),
+        codes=candidates_of("codes.npy"),
         training_set=rules.supervision.output.training_set,
     output:
         measures="<results>/{experiment}/seed={seed}/quality_check.csv",

@@ -18,16 +18,32 @@ rule candidates:
         runtime="30m",
     params:
         config=stage_config("candidates"),
+        purpose=candidates_stream,
         folder=subpath(output.table, parent=True),
     shell:
         "python -m replication.candidates --config {params.config:q} --seed {wildcards.seed}"
-        " --model {input.model} --prompts {input.prompts} --output {params.folder} > {log} 2>&1"
+        " --model {input.model} --prompts {input.prompts} --purpose {params.purpose}"
+        " --output {params.folder} > {log} 2>&1"
+
+
+use rule candidates as own_candidates with:
+    input:
+        sources=source_files("replication.candidates"),
+        model=starting_model,
+        prompts=rules.prompts.output.train,
+    output:
+        table="<results>/{experiment}/seed={seed}/candidates/candidates.csv",
+        codes="<results>/{experiment}/seed={seed}/candidates/codes.npy",
+    log:
+        "<results>/{experiment}/seed={seed}/candidates.log",
+    benchmark:
+        "<results>/{experiment}/seed={seed}/candidates.benchmark.jsonl"
 
 
 rule supervision:
     input:
         sources=source_files("replication.supervision"),
-        candidates=rules.candidates.output.table,
+        candidates=candidates_of("candidates.csv"),
     output:
         training_set="<results>/{experiment}/seed={seed}/training_set.csv",
         summary="<results>/{experiment}/seed={seed}/supervision.csv",
@@ -50,8 +66,8 @@ rule supervision:
 rule post_training:
     input:
         sources=source_files("replication.post_training"),
-        model=base_model,
-        candidates=rules.candidates.output.codes,
+        model=starting_model,
+        candidates=candidates_of("codes.npy"),
         training_set=rules.supervision.output.training_set,
     output:
         model=directory("<results>/{experiment}/seed={seed}/model"),
@@ -79,7 +95,7 @@ rule post_training:
 rule evaluation:
     input:
         sources=source_files("replication.evaluation"),
-        model=rules.post_training.output.model,
+        model=evaluated_model,
         prompts=rules.prompts.output.evaluation,
         probe=rules.prompts.output.probe,
         probe_images=rules.prompts.output.probe_images,

@@ -109,6 +109,55 @@ def curriculum_runs(arms, metrics, seeds=5):
     return pd.concat(frames, ignore_index=True), pd.DataFrame(rows, columns=columns)
 
 
+def supervision_table(experiment, seed, candidates=10, prompts=90):
+    """Rows of an invented supervision.csv, with the run that its path would name."""
+    rng = np.random.default_rng([seed, candidates, len(experiment)])
+    used = int(prompts * candidates / (candidates + 3)) - int(rng.integers(5))
+    rows = [("prompts", prompts, prompts), ("prompts_used", used, prompts)]
+    rows += [
+        ("accepted_share", 0.6, prompts * candidates),
+        ("samples", used * (8 if experiment == "sft_accept_all" else 1), prompts),
+    ]
+    rows.append(("precision_chosen", 0.7 + 0.2 * rng.random(), used))
+    return pd.DataFrame(rows, columns=["metric", "value", "n"]).assign(experiment=experiment, seed=seed)
+
+
+def renamed(method, like, shift, seeds):
+    """Metrics of runs of `like` with other random numbers, under the name of `method`."""
+    frames = [run(like, seed + 100 * shift).assign(seed=seed) for seed in range(seeds)]
+    models = [f"embedded_janus-{seed % 3}" for seed in range(seeds)]
+    frames = [
+        one.assign(method=method, experiment=method, model=model) for one, model in zip(frames, models, strict=True)
+    ]
+    return pd.concat(frames, ignore_index=True)
+
+
+def sensitivity_runs(arms, guided, seeds=5):
+    """Metrics and supervision of pretrained, sft, sft_accept_all, dpo and of `arms`, and metrics of `guided` evaluations; the
+    arms are as good as arms of poor supervision, in turn."""
+    usual = ["sft", "sft_accept_all", "dpo"]
+    frames = [run(method, seed) for method in ("pretrained", *usual) for seed in range(seeds)]
+    frames += [renamed(arm, [*POOR][index % 8], index + 1, seeds) for index, arm in enumerate([*arms, *guided])]
+    tables = [
+        supervision_table(arm, seed, int(arm[4:]) if arm.startswith("s_n_") else 10)
+        for arm in (*usual, *arms)
+        for seed in range(seeds)
+    ]
+    return pd.concat(frames, ignore_index=True), pd.concat(tables, ignore_index=True)
+
+
+def loop_runs(arms, seeds=5):
+    """Metrics, images and supervision of pretrained, sft and `arms`: every later one draws images that are more alike."""
+    metrics, supervision = sensitivity_runs([arm for arm in arms if arm != "dpo"], [], seeds)
+    images = []
+    for index, experiment in enumerate(["baseline", "sft", *arms]):
+        for seed in range(seeds):
+            surprise = 20 - 2 * index + np.random.default_rng([seed, index]).random(len(SUBTASKS) * 4)
+            names = {"experiment": experiment, "seed": seed, "subtask": np.repeat(SUBTASKS, 4)}
+            images.append(pd.DataFrame({**names, "log_prob": -surprise}))
+    return metrics, pd.concat(images, ignore_index=True), supervision
+
+
 def evaluation_images(seed):
     """Invented images.csv frame and images.npy array of one evaluation: two prompts per subtask, two images each."""
     rng = np.random.default_rng(seed)

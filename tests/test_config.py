@@ -40,7 +40,7 @@ def edited_configs(tmp_path, monkeypatch):
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_stage_of_every_experiment_composes(preset, experiment):
-    trained = experiment != "baseline"
+    trained = load_stage("origin", preset, experiment=experiment)["evaluates"] != "baseline"
     for stage in STAGES:
         if trained or stage not in ("supervision", "post_training"):
             values = load_stage(stage, preset, experiment=experiment)
@@ -79,17 +79,24 @@ def test_an_arm_differs_from_its_parent_in_the_corruption_only(arm):
 
 def test_full_has_every_arm_and_the_sizes_of_tiny():
     full, tiny = load_paper("full"), load_paper("tiny")
-    arms = [name for name in EXPERIMENTS if load_corruption(name) != "none"]
+    arms = [name for name in EXPERIMENTS if not name.startswith("loop_") and load_corruption(name) != "none"]
     assert sorted(full["poor_supervision"]) == arms and len(full["seeds"]) >= 10
     assert set(tiny["poor_supervision"]) <= set(arms) and full["bases"] == tiny["bases"]
     for stage in ("prompts", "candidates"):
         assert load_stage(stage, "full") == load_stage(stage, "tiny")
 
 
+def test_full_has_every_arm_of_sensitivity_and_of_the_closed_loop():
+    full = load_paper("full")["figures"]
+    sensitivity, loop = full["sensitivity"], full["closed_loop"]
+    assert sorted(sensitivity["experiments"] + sensitivity["guided"]) == [n for n in EXPERIMENTS if n.startswith("s_")]
+    assert {n for n in EXPERIMENTS if n.startswith("loop_")} == set(loop["experiments"]) - {"sft_oracle", "dpo"}
+    assert full["sensitivity"]["seeds"] == full["closed_loop"]["seeds"] == load_paper("full")["seeds"]
+
+
 def load_corruption(experiment):
-    return (
-        "none" if experiment == "baseline" else load_stage("supervision", "tiny", experiment=experiment)["corruption"]
-    )
+    trained = load_stage("origin", "tiny", experiment=experiment)["evaluates"] != "baseline"
+    return load_stage("supervision", "tiny", experiment=experiment)["corruption"] if trained else "none"
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -106,7 +113,7 @@ def test_arms_of_the_curriculum_are_cut_into_phases_like_their_controls(preset):
 def test_a_method_carries_no_setting_of_the_other():
     sft, dpo = (load_stage("post_training", "tiny", experiment=name) for name in ("sft", "dpo"))
     assert set(dpo) - set(sft) == {"beta", "nll_weight"}
-    assert set(sft) <= set(dpo)
+    assert set(sft) - set(dpo) == {"condition_dropout"}
     assert (sft["epochs"], dpo["epochs"]) == (6, 6)  # of the preset
     longer = [
         load_stage("post_training", "tiny", experiment=name, overrides=("epochs.dpo=9",)) for name in ("sft", "dpo")
@@ -184,7 +191,7 @@ def test_a_seed_must_be_an_integer(edited_configs, seed):
         load_paper("tiny")
 
 
-@pytest.mark.parametrize("key", ["seeds", "bases"])
+@pytest.mark.parametrize("key", ["seeds", "bases", "few_seeds"])
 @pytest.mark.parametrize("numbers", ["3", "x", "[0,1.5]"])
 def test_seeds_and_bases_must_be_lists_of_integers(key, numbers):
     with pytest.raises(SystemExit, match=f"^{key}: "):

@@ -12,11 +12,13 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from scipy.stats import binomtest
 from settings import DPO, MODEL, SFT, TRAINING
 
+from replication.config import load_stage
 from replication.models.janus import JanusModel
 from replication.models.tiny import CODEBOOK_SIZE
-from replication.post_training import check_equal_compute, new_trainer, post_train, training_counts
+from replication.post_training import check_equal_compute, new_trainer, post_train, trainer_arguments, training_counts
 
 PROMPTS = ["an image of a triangle", "a picture of a striped purple triangle"] * 2
 
@@ -205,7 +207,7 @@ def test_two_processes_train_as_one_with_twice_the_batch(checkpoint, inputs, tmp
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("config", [SFT, DPO], ids=["sft", "dpo"])
+@pytest.mark.parametrize("config", [{**SFT, "condition_dropout": 0.2}, DPO], ids=["sft", "dpo"])
 def test_a_killed_training_goes_on_and_ends_like_an_unbroken_one(checkpoint, inputs, tmp_path, config):
     config = {**config, "epochs": 20, "per_device_train_batch_size": 2, "lr_scheduler_type": "cosine", "model": MODEL}
     config["checkpoint_every_minutes"] = 0
@@ -234,3 +236,111 @@ def test_a_killed_training_goes_on_and_ends_like_an_unbroken_one(checkpoint, inp
         save_file({name: 1.01 * value for name, value in load_file(path).items()}, path)
     assert start(tmp_path / "altered").wait() == 0
     assert (tmp_path / "altered/model.safetensors").read_bytes() != (unbroken / "model.safetensors").read_bytes()
+
+
+def one_step(checkpoint, codes, training_set, folder, **changes):
+    """Names of the parameters that one optimizer step changes, and the log."""
+    model, untouched = load(checkpoint), load(checkpoint)
+    log = post_train(model, training_set, codes, {**SFT, "epochs": 1, **changes}, 0, folder)
+    before = dict(untouched.model.named_parameters())
+    return {name for name, value in model.model.named_parameters() if not torch.equal(value, before[name])}, log
+
+
+@pytest.mark.parametrize(
+    ("arm", "trained"),
+    [
+        ("sft", ("language_model",)),
+        ("s_modules_aligner", ("language_model", "generation_aligner")),
+        (
+            "s_modules_vision",
+            ("language_model", "generation_aligner", "generation_embeddings", "generation_head"),
+        ),
+    ],
+)
+def test_the_modules_of_an_arm_are_trained_and_no_others(checkpoint, codes, training_set, tmp_path, arm, trained):
+    modules = load_stage("post_training", "tiny", experiment=arm)["trained_modules"]
+    changed, _ = one_step(checkpoint, codes, training_set, tmp_path, trained_modules=modules)
+    expected = tuple(f"model.{module}." for module in trained)
+    assert changed == {name for name, _ in load(checkpoint).model.named_parameters() if name.startswith(expected)}
+    assert not any(name.startswith(("model.vision_model.", "model.aligner.", "model.vqmodel.")) for name in changed)
+
+
+@pytest.mark.parametrize(("arm", "rate"), [("s_lr_sft_third", 1e-4), ("s_lr_sft_triple", 9e-4)])
+def test_the_learning_rate_of_an_arm_reaches_the_optimizer(checkpoint, codes, training_set, tmp_path, arm, rate):
+    learning_rate = load_stage("post_training", "tiny", experiment=arm)["learning_rate"]
+    _, log = one_step(checkpoint, codes, training_set, tmp_path, learning_rate=learning_rate)
+    assert log["learning_rate"][0] == pytest.approx(rate)
+
+
+@pytest.mark.parametrize("arm", ["s_lr_dpo_third", "s_lr_dpo_triple", "s_beta_0_01", "s_beta_1", "s_lr_sft_third"])
+def test_the_trainer_gets_the_numbers_of_the_configuration(arm, tmp_path):
+    config = load_stage("post_training", "tiny", experiment=arm)
+    arguments = trainer_arguments(config, 5, tmp_path)
+    for key in ("learning_rate", "beta"):
+        assert arguments.get(key) == config.get(key)
+    assert arguments["num_train_epochs"] == config["epochs"] and arguments["seed"] == 5
+
+
+def test_dropped_prompts_are_what_guidance_takes_for_none(model):
+    """The ids that the sampler reads beside each prompt, whatever is inside the model."""
+    read, sample = [], model.sampler.sample
+
+    def recorded(input_ids, unconditional_ids, *rest):
+        read.append(unconditional_ids)
+        return sample(input_ids, unconditional_ids, *rest)
+
+    model.sampler.sample = recorded
+    prompt = PROMPTS[1]
+    model.sample_images([prompt], [0], 2.0, 1.0)
+    policy = model.image_policy("language_model")
+    row = policy.prompt_ids([prompt])[0] + [3, 1, 0]  # image codes, of which 0 and 1 could be taken for text ids
+    without = policy.without_prompts(torch.tensor([row]))[0]
+    assert (without[:-3] - CODEBOOK_SIZE).tolist() == read[0][0].tolist()
+    assert without[-3:].tolist() == [3, 1, 0]
+    assert len(set(without[1:-4].tolist())) == 1 and (without[1:-4] != torch.tensor(row[1:-4])).all()
+
+
+def test_condition_dropout_drops_its_share_of_prompts_and_the_same_ones_again(checkpoint, codes, tmp_path):
+    training_set = pd.DataFrame({"prompt": PROMPTS * 25, "chosen": [0, 1, 2, 3] * 25})
+    config = {**SFT, "epochs": 10, "per_device_train_batch_size": 20, "condition_dropout": 0.1}
+    policy = load(checkpoint).image_policy("language_model")
+    pad = CODEBOOK_SIZE + policy.tokenizer.pad_token_id
+    seen = {}
+
+    def dropped(name, seed, **changes):
+        policy = load(checkpoint).image_policy("language_model")
+        seen[name] = []
+        policy.register_forward_pre_hook(
+            lambda _, args, kwargs: seen[name].append((kwargs["input_ids"] == pad).any(dim=1)), with_kwargs=True
+        )
+        new_trainer(policy, training_set, codes, {**config, **changes}, seed, tmp_path / name).train()
+        return torch.stack(seen[name])
+
+    first, again, other = dropped("first", 0), dropped("again", 0), dropped("other", 1)
+    assert first.shape == (50, 20)
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert binomtest(int(first.sum()), first.numel(), 0.1).pvalue > 0.01
+    assert len(set(map(tuple, first.int().tolist()))) > 30  # drawn anew in every step
+    assert not dropped("none", 0, condition_dropout=0.0).any()
+
+
+def test_all_prompts_dropped_is_a_loss_without_prompts(model, codes, training_set, tmp_path):
+    """The first loss is the mean NLL of the codes after begin-of-sequence, padding and begin-of-image alone."""
+    tokenizer = model.processor.tokenizer
+    ids = torch.tensor([[0] * len(model.generation_ids([prompt])[0]) for prompt in PROMPTS[:1]])
+    ids[:], ids[0, 0], ids[0, -1] = tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.boi_token_id
+    one = training_set.iloc[[0]]
+    with torch.no_grad():
+        embeddings = torch.cat(
+            [
+                model.model.get_input_embeddings()(ids),
+                model.model.prepare_embeddings_for_image_generation(torch.from_numpy(codes[:1, :-1]).long()),
+            ],
+            dim=1,
+        )
+        hidden = model.model.model.language_model(inputs_embeds=embeddings).last_hidden_state[:, -36:]
+        logits = model.model.model.generation_head(hidden)
+    expected = torch.nn.functional.cross_entropy(logits[0], torch.from_numpy(codes[0]).long()).item()
+    given = -log_probs(model, codes[:4])[0].mean().item()
+    log = post_train(model, one, codes, {**SFT, "epochs": 1, "condition_dropout": 1.0}, 0, tmp_path)
+    assert log["loss"][0] == pytest.approx(expected, rel=1e-4) and abs(given - expected) > 0.01

@@ -89,6 +89,7 @@ JUDGED = Counter(["claims", "table claims"])
 AFTER_TRAINING = JUDGED + shown(
     "fig4_gains", "fig5_win_rate", "samples", "co_degradation", "curriculum", "tab1_main", "tab_curriculum"
 )
+AFTER_TRAINING += shown("sensitivity", "tab_ablations")
 
 
 @contextmanager
@@ -182,6 +183,8 @@ def test_the_default_preset_judges_every_claim(default_plan):
         ("dpo", ("dpo",), ()),
         ("poor_supervision", CHECKED, ("co_degradation",)),
         ("curriculum", ("sft", "dpo", "c_sft"), ("curriculum", "tab_curriculum")),
+        ("sensitivity", ("sft", "sft_accept_all", "dpo"), ("sensitivity", "tab_ablations")),
+        ("closed_loop", ("sft", "loop_2"), ("closed_loop",)),
     ],
 )
 def test_a_target_plans_its_own_results_only(checkout, target, experiments, drawn):
@@ -271,6 +274,85 @@ def test_only_a_run_that_is_alike_so_far_starts_as_another(checkout):
     assert done.returncode == 1 and "c_sft_early cannot start as c_sft: their first phases differ" in done.stdout
 
 
+@pytest.fixture(scope="session")
+def origins(checkout):
+    """Inputs and command of the jobs of one planned run (seed 3 of full) by first output, below results/full/."""
+    trained = ("s_n_16", "s_n_2", "s_beta_1", "loop_3", "loop_dpo_3", "loop_oracle_2")
+    targets = [f"results/full/{name}/seed=3/model" for name in trained]
+    guided = ("s_guidance_2_baseline", "s_guidance_3_sft", "s_guidance_5_cfg_dropout")
+    targets += [f"results/full/{name}/seed=3/evaluation/metrics.csv" for name in (*guided, "loop_2")]
+    text = run(checkout, "snakemake", "-n", *targets, "--config", "preset=full").stdout
+    jobs = {}
+    for block in re.split(r"^\[.*\]$", text, flags=re.MULTILINE):
+        paths = dict(re.findall(r"^    (input|output): (.*)$", block, re.MULTILINE))
+        if "output" in paths:
+            output = paths["output"].split(", ")[0].removeprefix("results/full/")
+            inputs = {path.removeprefix("results/full/") for path in paths["input"].split(", ")}
+            command = re.search(r"python -m .*", block)[0]
+            jobs[output] = {path for path in inputs if not path.startswith("replication/")}, command
+    return jobs
+
+
+@pytest.mark.parametrize(
+    ("experiment", "start", "stream"),
+    [
+        ("loop_2", "sft/seed=3/model", "candidates-2"),
+        ("loop_3", "loop_2/seed=3/model", "candidates-3"),
+        ("loop_oracle_2", "sft_oracle/seed=3/model", "candidates-2"),
+        ("loop_dpo_3", "loop_dpo_2/seed=3/model", "candidates-3"),
+        ("s_n_16", "base/base=0", "candidates"),
+    ],
+)
+def test_a_round_draws_from_and_trains_the_model_of_the_round_before(origins, experiment, start, stream):
+    folder = f"{experiment}/seed=3"
+    inputs, command = origins[f"{folder}/candidates/candidates.csv"]
+    assert inputs == {start, "prompts/train.csv"}
+    assert f"--model results/full/{start} " in command and f"--purpose {stream} " in command
+    assert "--judge" not in command  # it judges by itself
+    assert origins[f"{folder}/training_set.csv"][0] == {f"{folder}/candidates/candidates.csv"}
+    inputs, command = origins[f"{folder}/model"]
+    assert inputs == {start, f"{folder}/candidates/codes.npy", f"{folder}/training_set.csv"}
+    assert f"--model results/full/{start} " in command
+    assert "--reference" not in command  # of DPO: the model that the round starts from
+
+
+def test_every_round_is_evaluated_against_the_pretrained_model(origins):
+    inputs, command = origins["loop_2/seed=3/evaluation/metrics.csv"]
+    assert {"loop_2/seed=3/model", "baseline/seed=3/evaluation/images.csv"} <= inputs
+    assert "--model results/full/loop_2/seed=3/model " in command
+
+
+def test_arms_that_draw_alike_share_the_candidates_of_a_run(origins):
+    for arm in ("sft", "dpo", "sft_oracle", "s_n_2", "s_beta_1"):
+        inputs, _ = origins[f"{arm}/seed=3/model"]
+        assert inputs == {"base/base=0", "candidates/seed=3/codes.npy", f"{arm}/seed=3/training_set.csv"}
+    assert "--purpose candidates " in origins["candidates/seed=3/candidates.csv"][1]
+
+
+@pytest.mark.parametrize(
+    ("experiment", "model"),
+    [
+        ("s_guidance_2_baseline", "base/base=0"),
+        ("s_guidance_3_sft", "sft/seed=3/model"),
+        ("s_guidance_5_cfg_dropout", "s_cfg_dropout_10/seed=3/model"),
+    ],
+)
+def test_a_model_is_evaluated_again_and_not_trained_again(origins, experiment, model):
+    assert [job for job in origins if job.startswith(experiment)] == [f"{experiment}/seed=3/evaluation/metrics.csv"]
+    inputs, command = origins[f"{experiment}/seed=3/evaluation/metrics.csv"]
+    assert model in inputs and f"--model results/full/{model} " in command
+
+
+@pytest.mark.parametrize(
+    ("target", "trained"),
+    [("sensitivity", {"sft", "sft_accept_all", "dpo", "s_n_2", "s_n_4"}), ("closed_loop", {"sft", "loop_2"})],
+)
+def test_many_arms_take_few_seeds_in_tiny(checkout, target, trained):
+    jobs = planned(checkout, target)
+    trainings = {job.split()[1]: count for job, count in jobs.items() if job.startswith("post_training")}
+    assert trainings == dict.fromkeys(trained, 3)
+
+
 def test_bases_from_scratch_need_no_shipped_model(checkout):
     done = run(checkout, "snakemake", "-n", "results/tiny/base/base=0/quality.csv", "--config", "base=scratch")
     assert done.returncode == 0
@@ -329,15 +411,15 @@ class TestSmoke:
     def test_every_figure_and_table_is_there(self, smoke):
         figures = smoke / "results/smoke/figures"
         names = ("fig2_nonunified", "fig3_weak_generation", "fig4_gains", "fig5_win_rate", "samples")
-        for name in (*names, "co_degradation", "curriculum"):
+        for name in (*names, "co_degradation", "curriculum", "sensitivity", "closed_loop"):
             assert all((figures / f"{name}.{kind}").stat().st_size for kind in ("pdf", "png", "csv"))
-        for name in ("claims", "tab1_main", "tab_base_model", "tab_curriculum"):
+        for name in ("claims", "tab1_main", "tab_base_model", "tab_curriculum", "tab_ablations"):
             assert all((figures / f"{name}.{kind}").stat().st_size for kind in ("tex", "md", "csv"))
 
     def test_metrics_have_the_contract_columns(self, smoke):
         columns = "preset,experiment,model,method,seed,subtask,metric,value,n"
         files = sorted((smoke / "results/smoke").glob("*/seed=*/evaluation/metrics.csv"))
-        assert len(files) == 1 + len(TRAINED) + len(ARMS)
+        assert len(files) == 1 + len(TRAINED) + len(ARMS) + 2  # a second round and a guided evaluation
         for file in files:
             header, first = file.read_text().splitlines()[:2]
             assert header == columns
@@ -368,6 +450,7 @@ class TestSmoke:
             smoke / "configs/experiment.yaml", "images_per_prompt: 1  # paper 1.4", "images_per_prompt: 2  # paper 1.4"
         ):
             jobs = Counter({f"evaluation {experiment}": 1 for experiment in TRAINED + ARMS})
+            jobs += Counter(["evaluation loop_2"]) + shown("closed_loop")  # guided evaluations have their own number
             assert planned(smoke, *SMOKE) == jobs + AFTER_TRAINING
 
     @pytest.mark.parametrize(
@@ -468,7 +551,9 @@ class TestSmoke:
         jobs = {f"{rule} {experiment}": 1 for experiment in TRAINED for rule in ("post_training", "evaluation")}
         with edited(smoke / "replication/post_training.py", '"""', '# edited\n"""'):
             arms = curriculum(ARMS, 1) - Counter({f"phase_set {arm}": 1 for arm in ARMS})
-            assert planned(smoke, *SMOKE) == Counter(jobs) + arms + AFTER_TRAINING
+            stations = ("own_candidates", "supervision", "post_training", "evaluation")
+            loop = Counter(f"{rule} loop_2" for rule in stations) + shown("closed_loop")
+            assert planned(smoke, *SMOKE) == Counter(jobs) + arms + loop + AFTER_TRAINING
 
     @pytest.mark.parametrize(
         ("file", "old", "new"),

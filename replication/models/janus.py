@@ -67,11 +67,9 @@ class JanusModel(UnifiedModel):
     def sample_images(self, prompts, seeds, guidance_scale, temperature):
         unique = list(dict.fromkeys(prompts))
         input_ids, attention_mask = self._generation_inputs(unique)
-        tokenizer = self.processor.tokenizer
-        kept = (input_ids == tokenizer.bos_token_id) | (input_ids == tokenizer.boi_token_id)
         samples = self.sampler.sample(
             input_ids,
-            torch.where(kept, input_ids, tokenizer.pad_token_id),
+            self.unconditional_ids(input_ids),
             attention_mask,
             [unique.index(prompt) for prompt in prompts],
             seeds,
@@ -153,6 +151,13 @@ class JanusModel(UnifiedModel):
         """Token ids of each prompt as the generation branch reads it, up to begin-of-image: one list per prompt."""
         input_ids, attention_mask = self._generation_inputs(prompts)
         return [ids[mask.bool()].tolist() for ids, mask in zip(input_ids, attention_mask, strict=True)]
+
+    def unconditional_ids(self, input_ids):
+        """`input_ids` of prompts with padding in place of all but begin-of-sequence and begin-of-image: what guidance takes
+        for no prompt."""
+        tokenizer = self.processor.tokenizer
+        kept = (input_ids == tokenizer.bos_token_id) | (input_ids == tokenizer.boi_token_id)
+        return torch.where(kept, input_ids, tokenizer.pad_token_id)
 
     def pixel_values(self, images):
         """Normalised pixels (B, 3, H, W) of images (B, h, w, 3) uint8; images that need no resizing are handled as one
