@@ -75,9 +75,9 @@ def write_judged_runs(folder, seeds=5, false_positives=0.3, false_negatives=0.05
     for method in ("pretrained", "sft", "dpo"):
         for seed in range(seeds):
             images, probe, verdicts, identity = frames_of_run(method, seed)
-            rng = np.random.default_rng([seed, len(method)])
-            for frame, truth in ((images, "truth"), (probe, "label"), (verdicts, "truth")):
+            for frame, truth, draw in ((images, "truth", len(method)), (probe, "label", 0), (verdicts, "truth", 1)):
                 if frame is not None:
+                    rng = np.random.default_rng([seed, draw])  # the same judge of the same scenes for all methods
                     errs = rng.random(len(frame)) < np.where(frame[truth] == 1, false_negatives, false_positives)
                     frame["judge_verdict"] = np.where(errs, 1 - frame[truth], frame[truth])
             run_folder = folder / identity["experiment"] / f"seed={seed}"
