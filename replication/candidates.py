@@ -16,7 +16,7 @@ from replication.sampling import image_seed
 from replication.verdicts import own_verdicts
 
 
-def draw_images(model, prompts, number, index_name, purpose, seed, config, judge=None):
+def draw_images(model, prompts, number, index_name, purpose, seed, config, judge=None, second_judge=None):
     """Draw `number` images per prompt and judge each by the model itself (or by the model `judge`) and by the oracle.
 
     prompts: frame with columns prompt_id, prompt, subtask, stratum. index_name: column that counts a prompt's images.
@@ -24,8 +24,9 @@ def draw_images(model, prompts, number, index_name, purpose, seed, config, judge
     are had (`own_verdicts`).
 
     Returns a frame with the columns of `prompts`, index_name, image_seed, log_prob (without guidance, temperature 1),
-    those of `own_verdicts`, and truth (the oracle's), prompt by prompt; and in the same order codes (n, T) int16. Pixels
-    are not kept: 60,000 pictures of 384 x 384 are 26 GB, and codes decode again.
+    those of `own_verdicts`, truth (the oracle's), and judge_verdict where the model `second_judge` is asked, too, prompt by
+    prompt; and in the same order codes (n, T) int16. Pixels are not kept: 60,000 pictures of 384 x 384 are 26 GB, and codes
+    decode again.
     """
     rows = prompts.loc[prompts.index.repeat(number)].reset_index(drop=True)
     rows[index_name] = np.tile(np.arange(number), len(prompts))
@@ -48,6 +49,9 @@ def draw_images(model, prompts, number, index_name, purpose, seed, config, judge
         log_probs.append(batch_log_probs.double().cpu().numpy())
         images = model.decode_images(batch_codes)
         verdicts.append(own_verdicts(judge or model, images, batch["prompt"], config))
+        if second_judge:
+            second = own_verdicts(second_judge, images, batch["prompt"], config)
+            verdicts[-1]["judge_verdict"] = second["verdict"]
         truth.append(oracle.judge(images, batch["prompt"]))
     in_order = np.argsort(by_length)
     rows["log_prob"] = np.concatenate(log_probs)[in_order]

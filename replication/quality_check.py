@@ -32,13 +32,14 @@ from replication.config import load_stage
 from replication.corruption import corrupt_verdicts, named_rng, other_prompts
 from replication.files import atomic_directory, atomic_file
 from replication.judges import oracle
-from replication.metrics import COLUMNS
+from replication.metrics import COLUMNS, NO_JUDGE
 from replication.models.janus import JanusModel
 from replication.statistics import bootstrap_ci, difference_interval, kappa_ci, wilson_interval
 from replication.verdicts import own_verdicts
 
 SHEET = ["part", "sample", "image", "prompt"]
 MEASURES = ["metric", "value", "n", "low", "high"]
+JUDGED = ("precision_chosen", "own_right", "advantage", "pair_margin", "answer")
 CONTRASTS = ("advantage", "pair_margin", "discrimination", "kappa")
 ANSWERS = {-1: "Do not train on this set.", 0: "This check cannot tell.", 1: "This set is fit to train on."}
 
@@ -244,6 +245,12 @@ def main():
     measures = pd.DataFrame(rows, columns=MEASURES)
     print(report(measures))
     measures.loc[len(measures)] = ("answer", answer(measures), measures["metric"].isin(CONTRASTS).sum(), np.nan, np.nan)
+    labelled_by = "person" if arguments.labels else "oracle"
+    measures["judge"] = np.where(measures["metric"].isin(JUDGED), labelled_by, NO_JUDGE)
+    if arguments.judge:  # which says nothing in the answer
+        by_judge = sheet.assign(label=verdicts_of(judge, model, codes, sheet, config)["verdict"])
+        by_judge = pd.DataFrame(data_measures(by_judge), columns=MEASURES).assign(judge="embedded")
+        measures = pd.concat([measures, by_judge], ignore_index=True)
 
     name = config["model"]["name"]
     identity = {key: config[key] for key in ("preset", "experiment", "method")} | {"seed": seed, "subtask": "overall"}

@@ -8,6 +8,7 @@ import zlib
 import numpy as np
 from scipy import stats
 
+from replication.metrics import rogan_gladen
 from replication.statistics import REPETITIONS
 
 PERMUTATIONS = 9_999  # the smallest p-value is 1 in 10,000
@@ -28,6 +29,26 @@ def crossed_bootstrap(top, bottom, clusters, groups, repetitions=REPETITIONS, se
         counts = rng.multinomial(inside.sum(), np.full(inside.sum(), 1 / inside.sum()), size=repetitions)
         totals += [((weights @ values[:, inside]) * counts).sum(axis=1) for values in (top, bottom)]
     return np.divide(*totals, out=np.full(repetitions, np.nan), where=totals[1] != 0)
+
+
+def corrected_bootstrap(shares, wrong_yes, wrong_no, clusters, repetitions=REPETITIONS, seed=0):
+    """Replicates of a mean over runs and subtasks of shares that are corrected for their judge's errors (`rogan_gladen`),
+    when base models, their runs, and the labelled scenes on which the errors were counted are resampled.
+
+    shares (runs, subtasks); wrong_yes, wrong_no (runs, subtasks, pairs), whether the run's judge errs on the wrong and on the
+    right scene of each pair, the same scenes in all runs; clusters (runs,). Runs are drawn as in `crossed_bootstrap`, so
+    replicates of both are paired. Returns (repetitions,), nan where no subtask can be corrected.
+    """
+    weights = _run_weights(np.asarray(clusters), repetitions, np.random.default_rng([seed, 0]))
+    rng = np.random.default_rng([seed, 2])
+    pairs = wrong_yes.shape[2]
+    totals = np.zeros((2, repetitions))
+    for subtask in range(shares.shape[1]):
+        counts = rng.multinomial(pairs, np.full(pairs, 1 / pairs), size=repetitions)
+        errors = (counts @ wrong[:, subtask].T / pairs for wrong in (wrong_yes, wrong_no))
+        corrected = rogan_gladen(shares[:, subtask], *errors)
+        totals += [(weights * np.nan_to_num(corrected)).sum(axis=1), (weights * np.isfinite(corrected)).sum(axis=1)]
+    return np.divide(*totals, out=np.full(repetitions, np.nan), where=totals[1] > 0)
 
 
 def _run_weights(clusters, repetitions, rng):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from replication.metrics import JUDGES
 from replication.scenes import STRATA, SUBTASKS
 from replication.statistics import cluster_bootstrap_ci, wilson_interval
 
@@ -36,9 +37,13 @@ def parse_arguments(description):
     return parser.parse_args()
 
 
-def read_metrics(files):
-    """One frame of all metrics rows of all runs. Rows of the same run, subtask and metric must not repeat."""
+def read_metrics(files, judge="oracle"):
+    """One frame of all metrics rows of all runs, without what judges other than `judge` say. Rows of the same run, subtask and
+    metric must not repeat."""
     metrics = pd.concat([pd.read_csv(file) for file in files], ignore_index=True)
+    if "judge" not in metrics or metrics["judge"].isna().any():
+        raise SystemExit("A file of --inputs has no column judge: an earlier version wrote it; make it again.")
+    metrics = metrics[~metrics["judge"].isin({*JUDGES} - {judge})].reset_index(drop=True)
     if metrics.duplicated(["experiment", "seed", "subtask", "metric"]).any():
         raise SystemExit("The same run is given twice in --inputs; name each metrics.csv once.")
     return metrics

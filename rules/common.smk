@@ -46,8 +46,9 @@ def independent_judge(wildcards):
 
 
 def shown_by_default(kind):
-    """The figures or tables of the target paper_figures."""
-    return {name: shown for name, shown in PAPER[kind].items() if name not in PAPER["by_target_only"]}
+    """The figures or tables of the target paper_figures; with one base model there is no second judge to show."""
+    left_out = PAPER["by_target_only"] + (["judges", "tab_judges"] if len(PAPER["bases"]) == 1 else [])
+    return {name: shown for name, shown in PAPER[kind].items() if name not in left_out}
 
 
 def figure_sources(wildcards):

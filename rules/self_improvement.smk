@@ -96,11 +96,13 @@ rule evaluation:
     input:
         sources=source_files("replication.evaluation"),
         model=evaluated_model,
+        judge=independent_judge,
         prompts=rules.prompts.output.evaluation,
         probe=rules.prompts.output.probe,
         probe_images=rules.prompts.output.probe_images,
         baseline=rules.baseline_evaluation.output.images,
         baseline_codes=rules.baseline_evaluation.output.codes,
+        baseline_probes=rules.baseline_evaluation.output.probes,
     output:
         metrics=ensure("<results>/{experiment}/seed={seed}/evaluation/metrics.csv", non_empty=True),
         images="<results>/{experiment}/seed={seed}/evaluation/images.csv",
@@ -128,7 +130,7 @@ rule evaluation:
         folder=subpath(output.metrics, parent=True),
     shell:
         "python -m replication.evaluation --config {params.config:q} --seed {wildcards.seed}"
-        " --model {input.model} --prompts {params.prompts} --baseline {params.baseline}"
+        " --model {input.model} --judge {input.judge} --prompts {params.prompts} --baseline {params.baseline}"
         " --output {params.folder} > {log} 2>&1"
 
 

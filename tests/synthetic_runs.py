@@ -34,6 +34,11 @@ def draws(rng, share, size):
 
 def run(method, seed, prompts=40):
     """Metrics frame of one invented run: later subtasks are harder, and verdicts are right in 85 % of cases."""
+    return summarise(*frames_of_run(method, seed, prompts))
+
+
+def frames_of_run(method, seed, prompts=40):
+    """What `summarise` takes: frames of own images, labelled scenes and changed verdicts, and the run's identity."""
     rng = np.random.default_rng([seed, [*GAINS, *POOR].index(method)])
     gain, _, drift = POOR.get(method, (GAINS.get(method), None, 0.0))
     images, probe, verdicts = [], [], []
@@ -48,7 +53,8 @@ def run(method, seed, prompts=40):
         )
         label = np.tile([0, 1], prompts)
         answers = np.where(rng.random(len(label)) < 0.88 + gain / 3, label, 1 - label)
-        probe.append(pd.DataFrame({**names, "label": label, "verdict": answers}))
+        scenes = {**names, "probe_id": np.arange(len(label)) + index * len(label), "label": label, "verdict": answers}
+        probe.append(pd.DataFrame(scenes))
         after = np.where(rng.random(len(truth)) < 0.06, 1 - verdict, verdict)
         verdicts.append(pd.DataFrame({**names, "truth": truth, "before": verdict, "after": after}))
     identity = {
@@ -59,7 +65,29 @@ def run(method, seed, prompts=40):
         "seed": seed,
     }
     verdicts = None if method == "pretrained" else pd.concat(verdicts, ignore_index=True)
-    return summarise(pd.concat(images, ignore_index=True), pd.concat(probe, ignore_index=True), verdicts, identity)
+    return pd.concat(images, ignore_index=True), pd.concat(probe, ignore_index=True), verdicts, identity
+
+
+def write_judged_runs(folder, seeds=5, false_positives=0.3, false_negatives=0.05):
+    """metrics.csv and probe_verdicts.csv of invented runs, with an imperfect judge of these error rates beside the oracle;
+    returns the paths that figure `judges` reads."""
+    files = []
+    for method in ("pretrained", "sft", "dpo"):
+        for seed in range(seeds):
+            images, probe, verdicts, identity = frames_of_run(method, seed)
+            for frame, truth, draw in ((images, "truth", len(method)), (probe, "label", 0), (verdicts, "truth", 1)):
+                if frame is not None:
+                    rng = np.random.default_rng([seed, draw])  # the same judge of the same scenes for all methods
+                    errs = rng.random(len(frame)) < np.where(frame[truth] == 1, false_negatives, false_positives)
+                    frame["judge_verdict"] = np.where(errs, 1 - frame[truth], frame[truth])
+            run_folder = folder / identity["experiment"] / f"seed={seed}"
+            run_folder.mkdir(parents=True)
+            summarise(images, probe, verdicts, identity).to_csv(run_folder / "metrics.csv", index=False)
+            files.append(run_folder / "metrics.csv")
+            if method == "pretrained":
+                probe.to_csv(run_folder / "probe_verdicts.csv", index=False)
+                files.append(run_folder / "probe_verdicts.csv")
+    return files
 
 
 def all_runs(seeds=5):
@@ -76,7 +104,7 @@ def quality_check(method, seed):
     rows += [("mismatched_yes_rate", 0.1 + 0.5 * rng.random(), 500), ("kappa", precision - 0.3 * rng.random(), 500)]
     frame = pd.DataFrame(rows, columns=["metric", "value", "n"])
     names = {"preset": "test", "experiment": method, "method": method, "seed": seed, "subtask": "overall"}
-    return frame.assign(**names, model=f"embedded_janus-{seed % 3}")
+    return frame.assign(**names, model=f"embedded_janus-{seed % 3}", judge="oracle")
 
 
 def poor_supervision_runs(arms=tuple(POOR), seeds=5):

@@ -66,7 +66,7 @@ def check(monkeypatch, folder, *options):
     command += ["--output", folder / "check.csv", *options]
     monkeypatch.setattr(sys, "argv", [str(word) for word in command])
     quality_check.main()
-    return pd.read_csv(folder / "check.csv").set_index("metric")
+    return pd.read_csv(folder / "check.csv").query("judge != 'embedded'").set_index("metric")
 
 
 def test_measures_by_hand():
@@ -154,6 +154,20 @@ def test_precision_is_that_of_the_pairs_as_they_are_trained(world, model, checkp
     by_chance = sum((first == verdict).mean() * (second == verdict).mean() for verdict in (0, 1))
     assert table.loc["kappa", "value"] == pytest.approx(((first == second).mean() - by_chance) / (1 - by_chance))
     assert capsys.readouterr().out.startswith(quality_check.ANSWERS[table.loc["answer", "value"]])
+
+    rows = pd.read_csv(world / "check.csv")
+    by_judge = rows[rows["judge"] == "embedded"].set_index("metric")["value"]
+    with torch.no_grad():
+        chosen_logits = model.alignment_logits(model.decode_images(codes[list(pairs["chosen"])]), list(pairs["prompt"]))
+    assert by_judge["precision_chosen"] == (chosen_logits > 0).float().mean().item()
+    assert by_judge["own_right"] == pytest.approx(second.mean())
+    assert set(table.index[table["judge"] == "oracle"]) == {*by_judge.index, "answer"}
+    assert set(table.index[table["judge"] == "none"]) == {
+        "accepted_share",
+        "mismatched_yes_rate",
+        "discrimination",
+        "kappa",
+    }
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from replication.metrics import rogan_gladen
 from replication.resampling import (
+    corrected_bootstrap,
     crossed_bootstrap,
     crossed_correlation,
     holm,
@@ -99,3 +101,39 @@ def test_crossed_bootstrap_divides_sums():
     replicates = crossed_bootstrap(top, bottom, [0], ["a", "b", "c"])
     assert (replicates == 0.25).all()
     assert np.isnan(crossed_bootstrap(top * 0, bottom * 0, [0], ["a", "b", "c"])).all()
+
+
+def test_a_judge_without_errors_needs_no_correction():
+    shares = np.random.default_rng(0).random((5, 3))
+    none, clusters = np.zeros((5, 3, 8)), ["a", "a", "b", "b", "c"]
+    plain = crossed_bootstrap(shares.mean(axis=1)[:, None], np.ones((5, 1)), clusters, ["all"])
+    np.testing.assert_allclose(corrected_bootstrap(shares, none, none, clusters), plain)
+
+
+def test_errors_alike_in_all_scenes_are_corrected_by_hand():
+    """Half of the wrong and none of the right scenes err, in every resample: every pair is the same."""
+    shares, clusters = np.array([[0.6, 0.8], [0.7, 0.5]]), ["a", "b"]
+    always, never = np.ones((2, 2, 4)), np.zeros((2, 2, 4))
+    assert np.isnan(corrected_bootstrap(shares, always, never, clusters)).all()  # says yes to everything
+    drawn = corrected_bootstrap(shares, np.stack([never[:, 0], always[:, 1]], axis=1), never, clusters, repetitions=50)
+    assert set(drawn.round(9)) <= {0.6, 0.7, 0.65}  # the second subtask cannot be corrected and is left out
+
+
+def test_the_corrected_interval_holds_the_truth():
+    """Simulated judges of known error rates: the interval over scenes and runs covers the true share about as often as it
+    says, where the judge's own share never does."""
+    rng, covered, estimates = np.random.default_rng(1), 0, []
+    subtasks, pairs, runs, images = 3, 60, 12, 100
+    truth, false_positives, false_negatives = 0.5, 0.3, 0.05
+    for _ in range(60):
+        wrong_yes = np.repeat(rng.random((1, subtasks, pairs)) < false_positives, runs, axis=0)
+        wrong_no = np.repeat(rng.random((1, subtasks, pairs)) < false_negatives, runs, axis=0)
+        accepted = truth * (1 - false_negatives) + (1 - truth) * false_positives
+        shares = rng.binomial(images, accepted, (runs, subtasks)) / images
+        drawn = corrected_bootstrap(shares, wrong_yes, wrong_no, range(runs), repetitions=500)
+        low, high = np.quantile(drawn, [0.025, 0.975])
+        covered += low <= truth <= high
+        assert shares.mean() > truth + 0.05
+        estimates.append(rogan_gladen(shares, wrong_yes.mean(axis=2), wrong_no.mean(axis=2)).mean())
+    assert covered >= 51  # 57 expected
+    assert np.mean(estimates) == pytest.approx(truth, abs=0.02)

@@ -89,7 +89,7 @@ JUDGED = Counter(["claims", "table claims"])
 AFTER_TRAINING = JUDGED + shown(
     "fig4_gains", "fig5_win_rate", "samples", "co_degradation", "curriculum", "tab1_main", "tab_curriculum"
 )
-AFTER_TRAINING += shown("sensitivity", "tab_ablations")
+AFTER_TRAINING += shown("sensitivity", "tab_ablations", "judges", "tab_judges")
 
 
 @contextmanager
@@ -162,7 +162,10 @@ def test_the_default_plan(default_plan):
     runs = {f"{rule} {experiment}": 5 for rule in stations for experiment in trained}
     runs |= {f"quality_check {experiment}": 5 for experiment in ("sft", "dpo", *MORE_ARMS)}
     runs |= {"prompts": 1, "base_model": 3, "baseline_evaluation": 5, "candidates": 5}
-    drawn = shown("fig2_nonunified", "fig3_weak_generation", "tab_base_model") + AFTER_TRAINING
+    few = ("s_n_2", "s_n_4", "loop_2")
+    runs |= {f"{rule} {experiment}": 3 for rule in stations for experiment in few} | {"own_candidates loop_2": 3}
+    runs |= {"evaluation s_guidance_2_baseline": 3, "evaluation s_guidance_2_sft": 3}
+    drawn = shown("fig2_nonunified", "fig3_weak_generation", "tab_base_model", "closed_loop") + AFTER_TRAINING
     expected = Counter(runs) + curriculum(["c_sft", "c_dpo", *STARTS_AS_C_SFT], 5) + drawn
     assert jobs_of(default_plan) == expected
     assert re.search(r"^paper_figures +1$", default_plan, re.MULTILINE)
@@ -197,6 +200,23 @@ def test_a_target_plans_its_own_results_only(checkout, target, experiments, draw
 def test_runs_take_the_base_models_in_turn(checkout, seed, base):
     text = run(checkout, "snakemake", "-n", f"results/tiny/candidates/seed={seed}/candidates.csv").stdout
     assert f"--model results/tiny/base/base={base} " in text
+
+
+@pytest.mark.parametrize("experiment", ["baseline", "c_sft"])
+@pytest.mark.parametrize(("seed", "base"), [(0, 1), (1, 4), (2, 0)])
+def test_the_judge_of_a_run_is_the_next_base_model(checkout, experiment, seed, base):
+    target = f"results/tiny/{experiment}/seed={seed}/evaluation/metrics.csv"
+    text = run(checkout, "snakemake", "-n", target).stdout
+    jobs = [block for block in re.split(r"^\[.*\]$", text, flags=re.MULTILINE) if "replication.evaluation" in block]
+    assert len(jobs) == (1 if experiment == "baseline" else 2)
+    for block in jobs:
+        inputs = re.search(r"^    input: (.*)$", block, re.MULTILINE)[1].split(", ")
+        assert f"results/tiny/base/base={base}" in inputs and f"--judge results/tiny/base/base={base} " in block
+
+
+def test_one_base_model_leaves_no_second_judge(checkout):
+    text = run(checkout, "snakemake", "-n", "--config", 'overrides=["bases=[0]"]').stdout
+    assert "--judge  --prompts" in text and "figures.judges" not in text and "tables.tab_judges" not in text
 
 
 def test_one_station_needs_what_is_before_it_only(checkout):
@@ -410,14 +430,14 @@ class TestSmoke:
 
     def test_every_figure_and_table_is_there(self, smoke):
         figures = smoke / "results/smoke/figures"
-        names = ("fig2_nonunified", "fig3_weak_generation", "fig4_gains", "fig5_win_rate", "samples")
+        names = ("fig2_nonunified", "fig3_weak_generation", "fig4_gains", "fig5_win_rate", "judges", "samples")
         for name in (*names, "co_degradation", "curriculum", "sensitivity", "closed_loop"):
             assert all((figures / f"{name}.{kind}").stat().st_size for kind in ("pdf", "png", "csv"))
-        for name in ("claims", "tab1_main", "tab_base_model", "tab_curriculum", "tab_ablations"):
+        for name in ("claims", "tab1_main", "tab_base_model", "tab_curriculum", "tab_ablations", "tab_judges"):
             assert all((figures / f"{name}.{kind}").stat().st_size for kind in ("tex", "md", "csv"))
 
     def test_metrics_have_the_contract_columns(self, smoke):
-        columns = "preset,experiment,model,method,seed,subtask,metric,value,n"
+        columns = "preset,experiment,model,method,seed,subtask,metric,value,n,judge"
         files = sorted((smoke / "results/smoke").glob("*/seed=*/evaluation/metrics.csv"))
         assert len(files) == 1 + len(TRAINED) + len(ARMS) + 2  # a second round and a guided evaluation
         for file in files:
@@ -526,7 +546,7 @@ class TestSmoke:
         expected += Counter({f"quality_check {experiment}": 1 for experiment in CHECKED})
         expected += Counter(["baseline_evaluation", "candidates"]) + curriculum(ARMS, 1)
         expected += shown("fig2_nonunified", "fig3_weak_generation", "fig4_gains", "fig5_win_rate", "tab1_main")
-        expected += shown("co_degradation", "curriculum", "tab_curriculum") + JUDGED
+        expected += shown("co_degradation", "curriculum", "tab_curriculum", "judges", "tab_judges") + JUDGED
         with edited(smoke / "configs/preset/smoke.yaml", "seeds: [0]", "seeds: [0, 1]"):
             assert planned(smoke, *SMOKE) == expected
 
