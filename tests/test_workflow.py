@@ -157,6 +157,7 @@ def test_the_default_plan_and_the_targets_that_it_leaves_out(checkout):
         ("dpo", ("dpo",), ()),
         ("poor_supervision", CHECKED, ("co_degradation",)),
         ("curriculum", ("sft", "dpo", "c_sft"), ("curriculum", "tab_curriculum")),
+        ("dynamics", (), ("simulation",)),
     ],
 )
 def test_a_target_plans_its_own_results_only(checkout, target, experiments, drawn):
@@ -294,7 +295,7 @@ class TestSmoke:
     def test_every_figure_and_table_is_there(self, smoke):
         figures = smoke / "results/smoke/figures"
         names = ("fig2_nonunified", "fig3_weak_generation", "fig4_gains", "fig5_win_rate", "samples")
-        for name in (*names, "co_degradation", "curriculum"):
+        for name in (*names, "co_degradation", "curriculum", "simulation"):
             assert all((figures / f"{name}.{kind}").stat().st_size for kind in ("pdf", "png", "csv"))
         for name in ("claims", "tab1_main", "tab_base_model", "tab_curriculum"):
             assert all((figures / f"{name}.{kind}").stat().st_size for kind in ("tex", "md", "csv"))
