@@ -124,7 +124,7 @@ def draw_changes(axes, changes, x):
 def draw_marks(axes, name, changes):
     """Marks at the right: what does not depend on the dial; SFT filled, DPO hollow."""
     place = {"transform": axes.get_xaxis_transform(), "ha": "center", "va": "top", "fontsize": 6}
-    axes.text(1.13, -0.13, name, **place)
+    axes.text(1.16, -0.05, name, **place)
     for (supervision, method), rows in changes.groupby(["supervision", "method"]):
         color, filled = SUPERVISIONS[supervision][1], method == "sft"
         style = {"color": color, "markersize": 4, "markerfacecolor": color if filled else "white", "clip_on": False}
@@ -165,6 +165,7 @@ def draw(table):
         aligned = here[(here["start"] == "own") & (here["angle"] == 0)]
         draw_changes(axes, aligned[aligned["metric"] == metric], "sharing")
         axes.set_title(f"{step} steps", fontsize=7)
+        axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
         if metric == "understanding":
             draw_marks(axes, "genera-\ntion", aligned[aligned["metric"] == "generation"])
             axes.set(xlabel="sharing", ylabel="$\\Delta$ understanding (points)")
