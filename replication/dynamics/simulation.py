@@ -56,7 +56,7 @@ def supervise(world, supervision):
     """Images to choose and images to reject, two distributions for each prompt: (P, X), 0 where a prompt has none.
 
     Both are drawn by the pre-trained model, and prompts for which it draws none are discarded (Algorithm 1).
-    own: by own verdicts. swapped: by verdicts turned round. mistaken: only where own verdicts are wrong. renamed: by own
+    own: by own verdicts. swapped: by verdicts turned round. mistaken: own verdicts, but of the accepted images only the wrong ones. renamed: by own
     verdicts, but of the images of another prompt, always the same one, with which no attribute is shared.
     """
     yes, right = accepted(world), world.right.T
@@ -67,7 +67,7 @@ def supervise(world, supervision):
         case "swapped":
             return _normalised(drawn * ~yes), _normalised(drawn * yes)
         case "mistaken":
-            return _normalised(drawn * (yes & ~right)), _normalised(drawn * (~yes & right))
+            return _normalised(drawn * (yes & ~right)), _normalised(drawn * ~yes)
         case "renamed":
             attributes = world.prompts.max() + 1
             other = ((world.prompts + 1) % attributes) @ [attributes, 1]

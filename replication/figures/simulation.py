@@ -19,7 +19,7 @@ from replication.style import COLORS, METHODS, TRUE_COLOR, WIDTH, panel, plt, sa
 SUPERVISIONS = {  # how each is called, and its colour
     "own": ("own verdicts", TRUE_COLOR),
     "swapped": ("swapped verdicts", "#CC79A7"),
-    "mistaken": ("own mistakes only", "#E69F00"),
+    "mistaken": ("wrong ones of the accepted", "#E69F00"),
     "renamed": ("another prompt's images", "#4D4D4D"),
 }
 LINES = {"sft": "-", "dpo": (0, (3, 1.5))}
@@ -124,7 +124,7 @@ def draw_changes(axes, changes, x):
 def draw_marks(axes, name, changes):
     """Marks at the right: what does not depend on the dial; SFT filled, DPO hollow."""
     place = {"transform": axes.get_xaxis_transform(), "ha": "center", "va": "top", "fontsize": 6}
-    axes.text(1.16, -0.05, name, **place)
+    axes.text(1.16, -0.14, name, **place)
     for (supervision, method), rows in changes.groupby(["supervision", "method"]):
         color, filled = SUPERVISIONS[supervision][1], method == "sft"
         style = {"color": color, "markersize": 4, "markerfacecolor": color if filled else "white", "clip_on": False}
