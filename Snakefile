@@ -15,6 +15,7 @@ include: "rules/sensitivity.smk"
 include: "rules/poor_supervision.smk"
 include: "rules/phases.smk"
 include: "rules/curriculum.smk"
+include: "rules/dynamics.smk"
 include: "rules/paper.smk"
 
 

@@ -14,7 +14,16 @@ from replication.phases import phase_epochs
 
 PRESETS = sorted(path.stem for path in (CONFIGS / "preset").glob("*.yaml"))
 EXPERIMENTS = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
-STAGES = ("prompts", "base_model", "candidates", "supervision", "quality_check", "post_training", "evaluation")
+STAGES = (
+    "prompts",
+    "base_model",
+    "candidates",
+    "supervision",
+    "quality_check",
+    "post_training",
+    "evaluation",
+    "simulation",
+)
 
 
 @pytest.fixture

@@ -186,8 +186,12 @@ def test_the_default_preset_judges_every_claim(default_plan):
         ("dpo", ("dpo",), ()),
         ("poor_supervision", CHECKED, ("co_degradation",)),
         ("curriculum", ("sft", "dpo", "c_sft"), ("curriculum", "tab_curriculum")),
+<<<<<<< HEAD
         ("sensitivity", ("sft", "sft_accept_all", "dpo"), ("sensitivity", "tab_ablations")),
         ("closed_loop", ("sft", "loop_2"), ("closed_loop",)),
+=======
+        ("dynamics", (), ("simulation",)),
+>>>>>>> sim
     ],
 )
 def test_a_target_plans_its_own_results_only(checkout, target, experiments, drawn):
@@ -430,8 +434,13 @@ class TestSmoke:
 
     def test_every_figure_and_table_is_there(self, smoke):
         figures = smoke / "results/smoke/figures"
+<<<<<<< HEAD
         names = ("fig2_nonunified", "fig3_weak_generation", "fig4_gains", "fig5_win_rate", "judges", "samples")
         for name in (*names, "co_degradation", "curriculum", "sensitivity", "closed_loop"):
+=======
+        names = ("fig2_nonunified", "fig3_weak_generation", "fig4_gains", "fig5_win_rate", "samples")
+        for name in (*names, "co_degradation", "curriculum", "simulation"):
+>>>>>>> sim
             assert all((figures / f"{name}.{kind}").stat().st_size for kind in ("pdf", "png", "csv"))
         for name in ("claims", "tab1_main", "tab_base_model", "tab_curriculum", "tab_ablations", "tab_judges"):
             assert all((figures / f"{name}.{kind}").stat().st_size for kind in ("tex", "md", "csv"))
