@@ -149,6 +149,23 @@ class JanusModel(UnifiedModel):
     def image_policy(self, trained_modules):
         return ImagePolicy(self, trained_modules)
 
+    @torch.no_grad()
+    def image_features(self, images):
+        features = self.model.model.get_image_features(self.pixel_values(images), return_dict=True).pooler_output
+        return features.float().mean(dim=1)
+
+    @torch.no_grad()
+    def prompt_features(self, prompts):
+        input_ids, attention_mask = self._tokenize(list(prompts))
+        hidden_states = self.model.model.language_model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids(attention_mask),
+            use_cache=False,
+        ).last_hidden_state
+        read = attention_mask[..., None].float()
+        return (hidden_states.float() * read).sum(dim=1) / read.sum(dim=1)
+
     def generation_ids(self, prompts):
         """Token ids of each prompt as the generation branch reads it, up to begin-of-image: one list per prompt."""
         input_ids, attention_mask = self._generation_inputs(prompts)
