@@ -13,6 +13,7 @@ include: "rules/self_improvement.smk"
 include: "rules/poor_supervision.smk"
 include: "rules/phases.smk"
 include: "rules/curriculum.smk"
+include: "rules/dynamics.smk"
 include: "rules/paper.smk"
 
 

@@ -53,15 +53,15 @@ def draw_examples(verdicts, prompts, number, rng):
     """
     rows = verdicts[["prompt_id", "subtask", "image"]].assign(row=range(len(verdicts)), prompt=prompts.to_numpy())
     rows["other_prompt"] = rows["prompt"].to_numpy()[other_prompts(rows["prompt"], rng)]
+    third_prompt = rows["other_prompt"].to_numpy()[other_prompts(rows["other_prompt"], rng)]
     found = []
     for group, triple in GROUPS.items():
         members = rows[(verdicts[["truth", "before", "after"]].to_numpy() == triple).all(axis=1)]
         if group != "corrected":
             members = members.sample(min(number, len(members)), random_state=rng).sort_index()
         found.append(members.assign(group=group))
-    unseen = rows.sample(min(number, len(rows)), random_state=rng).sort_index()
-    others = unseen["prompt"].to_numpy()[other_prompts(unseen["prompt"], rng)]
-    found.append(unseen.assign(group="unseen", prompt=unseen["other_prompt"], other_prompt=others))
+    unseen = rows.assign(prompt=rows["other_prompt"], other_prompt=third_prompt, group="unseen")
+    found.append(unseen.sample(min(number, len(rows)), random_state=rng).sort_index())
     return pd.concat(found, ignore_index=True)
 
 

@@ -21,11 +21,11 @@ from replication.results import paper_values, parse_arguments
 from replication.style import FALSE_COLOR, METHODS, PAPER_COLOR, TRUE_COLOR, WIDTH, panel, plt, save
 
 GROUPS = {  # how each group is called, and its colour
-    "corrected": ("false positive,\ncorrected", FALSE_COLOR),
-    "not_corrected": ("false positive,\nnot corrected", "#E69F00"),
-    "true_positive": ("true positive,\nkept", TRUE_COLOR),
+    "corrected": ("false positive, corrected", FALSE_COLOR),
+    "not_corrected": ("false positive, kept", "#E69F00"),
+    "true_positive": ("true positive, kept", TRUE_COLOR),
     "true_negative": ("true negative", "#56B4E9"),
-    "unseen": ("prompt of another\nimage", "#4D4D4D"),
+    "unseen": ("another image's prompt", "#4D4D4D"),
 }
 RANDOM = "random pair"
 DELTAS = {
@@ -109,11 +109,10 @@ def draw_tenths(axes, tenths, correlations):
         x = rows["tenth"] + 0.15 * (2 * index - 1)
         style = {"color": "black", "markerfacecolor": "white" if index else "black", "markersize": 3}
         axes.errorbar(x, rows["value"], yerr=errors(rows), fmt=mark, elinewidth=0.6, **style)
-        rho = correlations[correlations["quantity"] == f"{quantity} signed"].iloc[0]
-        text = rf"{quantity} $\rho$ = {rho['value']:.2f} [{rho['low']:.2f}, {rho['high']:.2f}]"
-        axes.text(1, 1.13 - 0.1 * index, text, transform=axes.transAxes, ha="right", fontsize=6)
     axes.axhline(0, color="black", linewidth=0.6)
-    axes.set(xlabel="tenth of similarity", xticks=[1, 5, 10])
+    shown = correlations.set_index("quantity").loc[[f"{quantity} signed" for quantity in MARKS]]
+    rho = [rf"$\rho$ = {row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]" for _, row in shown.iterrows()]
+    axes.set(xlabel=f"tenth of similarity\nprompt: {rho[0]}\nimage: {rho[1]}", xticks=[1, 5, 10])
 
 
 def draw_density(axes, examples, column):
@@ -144,15 +143,15 @@ def draw(tables):
     runs = proxy_correlations(sft_pairs).melt(["experiment", "seed", "model"], var_name="quantity")
     correlations = over_runs(runs, ["quantity"], "value")
 
-    figure = plt.figure(figsize=(WIDTH, 2.0 + 2.1 * len(trained)))
-    rows = figure.add_gridspec(1 + len(trained), 1, hspace=0.45, height_ratios=[1.15, *[1] * len(trained)])
-    top = rows[0].subgridspec(1, 4, wspace=0.35, width_ratios=[1.1, 1, 1, 1.1])
+    figure = plt.figure(figsize=(WIDTH, 2.6 + 2.0 * len(trained)))
+    rows = figure.add_gridspec(1 + len(trained), 1, hspace=0.6, height_ratios=[1.1, *[1] * len(trained)])
+    top = rows[0].subgridspec(1, 4, wspace=0.3, width_ratios=[1, 1, 1, 1.1])
     names = [*GROUPS, RANDOM]
     labels = [text for text, _ in GROUPS.values()]
     above = [figure.add_subplot(cell) for cell in top]
     draw_marks(above[0], nearest[nearest["panel"] == "similarity"], names, MARKS)
     draw_paper(above[0], names)
-    above[0].set_yticks(range(len(names)), [*labels, "any example, random\ntraining sample"])
+    above[0].set_yticks(range(len(names)), [*labels, "random training sample"])
     above[0].set_xlabel("similarity to nearest\ntraining pair")
     for axes, name, text in (
         (above[1], "proxy", "similarity of prompts\n(paper's proxy)"),
@@ -161,9 +160,14 @@ def draw(tables):
         draw_marks(axes, nearest[nearest["panel"] == name], names, {"own prompt": "o", "other prompt": "D"})
         axes.set_yticks(range(len(names)), [""] * len(names))
         axes.set_xlabel(text)
+    above[2].margins(x=0.1)
     above[2].axvline(0, color="black", linewidth=0.6)
     draw_tenths(above[3], tenths, correlations)
-    above[3].set_ylabel("kernel (cosine)", labelpad=1)
+    above[3].set_ylabel("kernel (cosine)", labelpad=0)
+    above[3].yaxis.tick_right()
+    above[3].yaxis.set_label_position("right")
+    above[3].spines["left"].set_visible(False)
+    above[3].spines["right"].set_visible(True)
     panels = list(above)
     for index, experiment in enumerate(trained):
         below = rows[1 + index].subgridspec(1, 3, wspace=0.08)
@@ -176,7 +180,7 @@ def draw(tables):
             axes.set_yticks(range(len(GROUPS)), [""] * len(GROUPS) if column else ticks)
             axes.set_xlabel(text)
             if column == 0:
-                axes.text(-0.62, 0.5, METHODS[experiment], transform=axes.transAxes, rotation=90, va="center")
+                axes.text(-0.9, 0.5, METHODS[experiment], transform=axes.transAxes, rotation=90, va="center")
             panels.append(axes)
     for axes, letter in zip(panels, "abcdefghij", strict=False):
         panel(axes, letter, -0.02)
@@ -192,8 +196,8 @@ def draw(tables):
         ),
     ]
     style = {"ncols": 3, "handletextpad": 0.1, "columnspacing": 0.7, "borderaxespad": 0, "fontsize": 6}
-    above[0].legend(handles=marks, loc="lower right", bbox_to_anchor=(1.05, 1.02), **style)
-    above[1].legend(handles=prompts, loc="lower left", bbox_to_anchor=(0.15, 1.02), **style)
+    above[0].legend(handles=marks, loc="lower right", bbox_to_anchor=(1.0, 1.12), **style)
+    above[1].legend(handles=prompts, loc="lower left", bbox_to_anchor=(0.15, 1.12), **style)
     deltas = examples[["experiment", "seed", "group", *DELTAS]]
     parts = {"nearest": nearest, "tenths": tenths, "correlation": correlations, "change": deltas}
     return figure, pd.concat([frame.assign(part=part) for part, frame in parts.items()], ignore_index=True)

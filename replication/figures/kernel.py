@@ -114,9 +114,9 @@ def draw_first_order(axes, data, measure):
         shown = rows.set_index(["quantity", "scale"]).loc[names]
         y = np.arange(len(names)) + 0.3 * (index - 0.5)
         style = {"color": "black", "markerfacecolor": "white" if index else "black", "markersize": 3.5}
-        axes.errorbar(shown["value"], y, xerr=errors(shown), fmt=mark, clip_on=False, **style)
+        axes.errorbar(shown["value"], y, xerr=errors(shown), fmt=mark, **style)
     axes.set_yticks(range(len(names)), [f"{QUANTITIES[quantity]}, {scale} ×" for quantity, scale in names])
-    axes.set(xlim=(0, 1), ylim=(len(names) - 0.5, -0.5))
+    axes.set_ylim(len(names) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x")
 
@@ -142,7 +142,10 @@ def draw(tables):
     steps, estimators = first_order_data(tables["steps"]), estimator_data(tables["estimators"])
     figure = plt.figure(figsize=(WIDTH, 5.6))
     rows = figure.add_gridspec(2, 1, hspace=0.42)
-    above, below = rows[0].subgridspec(1, 3, wspace=0.12), rows[1].subgridspec(1, 4, wspace=0.75)
+    above, below = (
+        rows[0].subgridspec(1, 3, wspace=0.12),
+        rows[1].subgridspec(1, 5, wspace=0.1, width_ratios=[1, 0.75, 1, 1, 1.5]),
+    )
     blocks = [figure.add_subplot(above[column]) for column in range(2)]
     draw_blocks(blocks[0], aligned, "cosine")
     draw_blocks(blocks[1], aligned, "absolute_cosine")
@@ -164,15 +167,21 @@ def draw(tables):
     ratio_colors = {block: BLOCK_COLORS[block.removeprefix("own ")] for block in SIZES}
     draw_parts(sizes, aligned, "ratio", ratio_colors, parts)
     sizes.axvline(1, color="black", linewidth=0.6)
+    sizes.set_xticks([0.25, 0.5, 1, 2], ["¼", "½", "1", "2"])
+    sizes.minorticks_off()
     sizes.set_xlabel("norm of gradient over\nthat of generation")
-    explained = [figure.add_subplot(below[1]), figure.add_subplot(below[2])]
+    explained = [figure.add_subplot(below[2]), figure.add_subplot(below[3])]
     draw_first_order(explained[0], steps, "r2")
     draw_first_order(explained[1], steps, "sign_agreement")
-    explained[0].set_xlabel("variance explained ($R^2$)")
-    explained[1].set_xlabel("equal signs (share)")
+    explained[0].set_xlabel("$R^2$ of changes")
+    explained[1].set_xlabel("equal signs\n(share)")
     explained[1].set_yticklabels([])
-    cheap = figure.add_subplot(below[3])
+    explained[1].set_xlim(0.45, 1.03)
+    cheap = figure.add_subplot(below[4])
     draw_estimators(cheap, estimators)
+    cheap.yaxis.tick_right()
+    cheap.yaxis.set_label_position("right")
+    cheap.spines["left"].set_visible(False)
     for axes, letter in zip((*blocks, by_part, sizes, *explained, cheap), "abcdefg", strict=True):
         panel(axes, letter, -0.02)
     add_legends(figure, blocks[0], by_part, explained[0], list(dict.fromkeys(aligned["state"])))
@@ -191,9 +200,9 @@ def add_legends(figure, blocks, by_part, explained, present):
         handle(COLORS[state], METHODS[state] if state == "pretrained" else f"after {METHODS[state]}")
         for state in present
     ]
-    blocks.legend(handles=named, bbox_to_anchor=(0.12, 1.03), ncols=3, **style)
+    blocks.legend(handles=named, bbox_to_anchor=(0.12, 1.12), ncols=3, **style)
     named = [handle(color, BLOCKS[block]) for block, color in BLOCK_COLORS.items()]
-    by_part.legend(handles=named, bbox_to_anchor=(0.1, 1.03), ncols=2, **style)
+    by_part.legend(handles=named, bbox_to_anchor=(0.1, 1.12), ncols=2, **style)
     named = [
         handle("black", name, mark, "white" if index else None)
         for index, (name, mark) in enumerate(OPTIMIZERS.values())

@@ -15,6 +15,11 @@ DECODED_AT_ONCE = (
 )
 
 
+def at_least_single(values):
+    """`values` in float32, or in the precision that they have where it is higher."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 class JanusModel(UnifiedModel):
     """A Janus checkpoint and the wordings by which it is asked.
 
@@ -91,8 +96,8 @@ class JanusModel(UnifiedModel):
         return torch.cat(images).numpy()
 
     def alignment_logits(self, images, prompts):
-        last = self._hidden_states(images, *self._questions(prompts))[:, -1].float()
-        accept, reject = self.model.lm_head.weight[[self.accept_id, self.reject_id]].float()
+        last = at_least_single(self._hidden_states(images, *self._questions(prompts))[:, -1])
+        accept, reject = at_least_single(self.model.lm_head.weight[[self.accept_id, self.reject_id]])
         return last @ (accept - reject)
 
     @torch.no_grad()
@@ -125,7 +130,7 @@ class JanusModel(UnifiedModel):
             position_ids=position_ids(attention_mask),
             use_cache=False,
         ).last_hidden_state[:, -codes.shape[1] :]
-        log_probs = log_softmax(self.model.model.generation_head(hidden_states).float(), dim=-1)
+        log_probs = log_softmax(at_least_single(self.model.model.generation_head(hidden_states)), dim=-1)
         return log_probs.gather(2, codes[..., None])[..., 0]
 
     def prompt_log_probs(self, images, prompts):
@@ -143,7 +148,7 @@ class JanusModel(UnifiedModel):
             torch.cat([request_ids, labels], dim=1),
             torch.cat([request_mask, is_caption.long()], dim=1),
         )[:, -labels.shape[1] - 1 : -1]
-        log_probs = log_softmax(self.model.lm_head(hidden_states).float(), dim=-1)
+        log_probs = log_softmax(at_least_single(self.model.lm_head(hidden_states)), dim=-1)
         return (log_probs.gather(2, labels[..., None])[..., 0] * is_caption).sum(dim=1)
 
     def image_policy(self, trained_modules):
