@@ -119,14 +119,15 @@ def test_steps_are_those_of_the_optimizers(reduced):
     batches = [SAMPLES.iloc[[2]], SAMPLES.iloc[[0, 1]]]
     steps, preconditioner = optimizer_steps(model, parameters, batches, CODES, config)
     own = Pairs(PROMPTS, CODES[3:], pairs.images)
-    gradients = per_example_gradients(model, parameters, "generation", own) / -36  # of the loss of each sample
+    # Of the loss of each sample; tolerances are those of the norms of transformers, which are float32 inside.
+    gradients = per_example_gradients(model, parameters, "generation", own) / -36
     first, second = gradients[2], gradients[:2].mean(dim=0)
     mean = (0.9 * 0.1 * first + 0.1 * second) / (1 - 0.9**2)
     root = ((0.999 * 0.001 * first**2 + 0.001 * second**2) / (1 - 0.999**2)).sqrt()
     torch.testing.assert_close(steps["adam"], -1e-3 * mean / (root + 1e-8), rtol=1e-3, atol=1e-7)
     torch.testing.assert_close(steps["sgd"], -second / second.norm() * steps["adam"].norm(), rtol=1e-3, atol=1e-7)
     assert (preconditioner[root == 0] == 0).all() and (root == 0).any()
-    torch.testing.assert_close(preconditioner[root > 0], 1 / (root[root > 0] + 1e-8), rtol=1e-6, atol=0.0)
+    torch.testing.assert_close(preconditioner[root > 0], 1 / (root[root > 0] + 1e-8), rtol=1e-3, atol=0.0)
 
 
 def test_one_step_is_a_row_of_kernels(reduced):
