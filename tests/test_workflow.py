@@ -186,12 +186,9 @@ def test_the_default_preset_judges_every_claim(default_plan):
         ("dpo", ("dpo",), ()),
         ("poor_supervision", CHECKED, ("co_degradation",)),
         ("curriculum", ("sft", "dpo", "c_sft"), ("curriculum", "tab_curriculum")),
-<<<<<<< HEAD
         ("sensitivity", ("sft", "sft_accept_all", "dpo"), ("sensitivity", "tab_ablations")),
         ("closed_loop", ("sft", "loop_2"), ("closed_loop",)),
-=======
-        ("dynamics", (), ("simulation",)),
->>>>>>> sim
+        ("dynamics", ("sft", "dpo"), ("simulation", "kernel", "fig7_dynamics", "tab_kernel")),
     ],
 )
 def test_a_target_plans_its_own_results_only(checkout, target, experiments, drawn):
@@ -434,15 +431,19 @@ class TestSmoke:
 
     def test_every_figure_and_table_is_there(self, smoke):
         figures = smoke / "results/smoke/figures"
-<<<<<<< HEAD
         names = ("fig2_nonunified", "fig3_weak_generation", "fig4_gains", "fig5_win_rate", "judges", "samples")
-        for name in (*names, "co_degradation", "curriculum", "sensitivity", "closed_loop"):
-=======
-        names = ("fig2_nonunified", "fig3_weak_generation", "fig4_gains", "fig5_win_rate", "samples")
-        for name in (*names, "co_degradation", "curriculum", "simulation"):
->>>>>>> sim
+        names += ("co_degradation", "curriculum", "sensitivity", "closed_loop", "simulation", "kernel", "fig7_dynamics")
+        for name in names:
             assert all((figures / f"{name}.{kind}").stat().st_size for kind in ("pdf", "png", "csv"))
-        for name in ("claims", "tab1_main", "tab_base_model", "tab_curriculum", "tab_ablations", "tab_judges"):
+        for name in (
+            "claims",
+            "tab1_main",
+            "tab_base_model",
+            "tab_curriculum",
+            "tab_ablations",
+            "tab_judges",
+            "tab_kernel",
+        ):
             assert all((figures / f"{name}.{kind}").stat().st_size for kind in ("tex", "md", "csv"))
 
     def test_metrics_have_the_contract_columns(self, smoke):
