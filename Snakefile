@@ -8,14 +8,20 @@ report: "rules/captions/workflow.rst"
 
 include: "rules/common.smk"
 include: "rules/base.smk"
+include: "rules/origin.smk"
 include: "rules/baseline.smk"
 include: "rules/self_improvement.smk"
+include: "rules/sensitivity.smk"
+include: "rules/poor_supervision.smk"
+include: "rules/phases.smk"
+include: "rules/curriculum.smk"
+include: "rules/dynamics.smk"
 include: "rules/paper.smk"
 
 
 rule paper_figures:
     default_target: True
     input:
-        collect("<figures>/{figure}.pdf", figure=PAPER["figures"]),
-        collect("<figures>/{table}.tex", table=PAPER["tables"]),
+        collect("<figures>/{figure}.pdf", figure=shown_by_default("figures")),
+        collect("<figures>/{table}.tex", table=shown_by_default("tables")),
     localrule: True

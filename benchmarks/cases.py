@@ -27,7 +27,10 @@ from replication.prompts import prompt_table
 
 BASE = Path(__file__).parents[1] / "base_models/embedded_janus/base=0"
 GUIDANCE_SCALE = 2.0
-ANSWER_TOKENS = 8  # about "The score is 1." and the end of the answer (paper 1.2)
+SCORE_TOKENS = 8  # about "The score is 1." and the end of the answer (paper 1.2)
+ANSWER_TOKENS = (
+    40  # assumption: two sentences and the score; Janus-Pro's printed answers describe the image first (paper 1.3)
+)
 
 
 class Row(NamedTuple):
@@ -130,8 +133,8 @@ def judge(model, images, prompts, size):
 
 
 @torch.no_grad()
-def write_answers(model, images, prompts, size):
-    """transformers: the answer is written, token by token."""
+def write_answers(model, images, prompts, tokens, size):
+    """transformers: an answer of `tokens` tokens is written, one by one."""
     for part, texts in batches(size, images, prompts):
         questions = [f"<image> {model.question.format(prompt=text)}" for text in texts]
         inputs = model.processor(text=questions, images=list(part), padding=True, return_tensors="pt")
@@ -139,23 +142,26 @@ def write_answers(model, images, prompts, size):
             **inputs.to(model.model.device),
             generation_mode="text",
             do_sample=False,
-            max_new_tokens=ANSWER_TOKENS,
-            min_new_tokens=ANSWER_TOKENS,
+            max_new_tokens=tokens,
+            min_new_tokens=tokens,
         )
 
 
 def verdicts(device, repeats):
-    """Verdicts on 640 images, against answers of `ANSWER_TOKENS` written in the best batch, and one at a time as in Janus'
-    own example."""
+    """Verdicts on 640 images against written answers: such as the paper's model prints, and the bare score, each in its best
+    batch; and the bare score one image at a time, as in Janus' own example."""
     model = embedded_model(device)
     prompts = [prompt for prompt in embedded_prompts(64) for _ in range(10)]
     images = model.decode_images(model.sample_images(prompts, list(range(640)), 1.0, 1.0)[0])
-    ours, written = (partial(work, model, images, prompts) for work in (judge, write_answers))
+    ours = partial(judge, model, images, prompts)
     ours = partial(ours, best_batch(ours, (32, 128, 640)))
-    yield compare("verdicts", ours, partial(written, best_batch(written, (32, 128, 640))), 640, "pairs/s", repeats)
+    for name, tokens in (("verdicts", ANSWER_TOKENS), ("verdicts (bare score)", SCORE_TOKENS)):
+        written = partial(write_answers, model, images, prompts, tokens)
+        written = partial(written, best_batch(written, (32, 128, 640)))
+        yield compare(name, ours, written, 640, "pairs/s", repeats)
     few_ours = partial(judge, model, images[:64], prompts[:64], 64)
-    one_by_one = partial(write_answers, model, images[:64], prompts[:64], 1)
-    yield compare("verdicts (alternative one by one)", few_ours, one_by_one, 64, "pairs/s", repeats)
+    one_by_one = partial(write_answers, model, images[:64], prompts[:64], SCORE_TOKENS, 1)
+    yield compare("verdicts (bare score, one by one)", few_ours, one_by_one, 64, "pairs/s", repeats)
 
 
 class StockTrainer(post_training.PreTokenized, DPOTrainer):
@@ -252,7 +258,10 @@ def janus_pro_shape(size, device, repeats, generated, judged):
         raise SystemExit("The sampler and teacher forcing disagree, so its speed means nothing.")
     images = model.decode_images(codes).repeat(judged // 2, axis=0)
     texts = (prompts[:2] * judged)[:judged]
-    ours, theirs = partial(judge, model, images, texts, judged), partial(write_answers, model, images, texts, judged)
+    ours, theirs = (
+        partial(judge, model, images, texts, judged),
+        partial(write_answers, model, images, texts, ANSWER_TOKENS, judged),
+    )
     yield compare(f"{name} (verdicts)", ours, theirs, judged, "pairs/s", repeats)
     training_set = pd.DataFrame({"prompt": prompts[:1], "chosen": [0], "rejected": [1]})
     for method in ("sft", "dpo"):

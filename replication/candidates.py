@@ -16,16 +16,17 @@ from replication.sampling import image_seed
 from replication.verdicts import own_verdicts
 
 
-def draw_images(model, prompts, number, index_name, purpose, seed, config):
-    """Draw `number` images per prompt and judge each by the model itself and by the oracle.
+def draw_images(model, prompts, number, index_name, purpose, seed, config, judge=None, second_judge=None):
+    """Draw `number` images per prompt and judge each by the model itself (or by the model `judge`) and by the oracle.
 
     prompts: frame with columns prompt_id, prompt, subtask, stratum. index_name: column that counts a prompt's images.
     purpose, seed: name the random stream (`image_seed`). config: guidance_scale, temperature, batch_size, and how verdicts
     are had (`own_verdicts`).
 
     Returns a frame with the columns of `prompts`, index_name, image_seed, log_prob (without guidance, temperature 1),
-    those of `own_verdicts`, and truth (the oracle's), prompt by prompt; and in the same order codes (n, T) int16. Pixels
-    are not kept: 60,000 pictures of 384 x 384 are 26 GB, and codes decode again.
+    those of `own_verdicts`, truth (the oracle's), and judge_verdict where the model `second_judge` is asked, too, prompt by
+    prompt; and in the same order codes (n, T) int16. Pixels are not kept: 60,000 pictures of 384 x 384 are 26 GB, and codes
+    decode again.
     """
     rows = prompts.loc[prompts.index.repeat(number)].reset_index(drop=True)
     rows[index_name] = np.tile(np.arange(number), len(prompts))
@@ -33,6 +34,10 @@ def draw_images(model, prompts, number, index_name, purpose, seed, config):
         image_seed(seed, purpose, prompt_id, index)
         for prompt_id, index in zip(rows["prompt_id"], rows[index_name], strict=True)
     ]
+    if prompts.empty:
+        return rows.reindex(columns=[*rows, "log_prob", "alignment_logit", "verdict", "truth"]), np.empty(
+            (0, 0), np.int16
+        )
     by_length = np.argsort(rows["prompt"].str.len(), kind="stable")  # prompts of one length need no padding
     codes, log_probs, verdicts, truth = [], [], [], []
     for start in tqdm(range(0, len(rows), config["batch_size"]), desc=f"images for {purpose}"):
@@ -43,7 +48,10 @@ def draw_images(model, prompts, number, index_name, purpose, seed, config):
         codes.append(batch_codes.cpu().numpy().astype(np.int16))
         log_probs.append(batch_log_probs.double().cpu().numpy())
         images = model.decode_images(batch_codes)
-        verdicts.append(own_verdicts(model, images, batch["prompt"], config))
+        verdicts.append(own_verdicts(judge or model, images, batch["prompt"], config))
+        if second_judge:
+            second = own_verdicts(second_judge, images, batch["prompt"], config)
+            verdicts[-1]["judge_verdict"] = second["verdict"]
         truth.append(oracle.judge(images, batch["prompt"]))
     in_order = np.argsort(by_length)
     rows["log_prob"] = np.concatenate(log_probs)[in_order]
@@ -57,18 +65,21 @@ def main():
     parser.add_argument("--config", type=json.loads, required=True, help="canonical JSON of the candidates section")
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--model", required=True, help="checkpoint folder of the base model")
-    parser.add_argument("--prompts", type=Path, required=True, help="folder with train.csv")
+    parser.add_argument("--prompts", type=Path, required=True, help="CSV of prompts")
+    parser.add_argument("--purpose", default="candidates", help="names the random stream")
+    parser.add_argument("--judge", help="checkpoint folder of the model whose verdicts count, unless it is --model")
     parser.add_argument("--output", type=Path, required=True, help="folder of candidates.csv and codes.npy")
     arguments = parser.parse_args()
     config = arguments.config
     rows, codes = draw_images(
         JanusModel.load(arguments.model, config["model"]),
-        pd.read_csv(arguments.prompts / "train.csv"),
+        pd.read_csv(arguments.prompts),
         config["candidates_per_prompt"],
         "candidate",
-        "candidates",
+        arguments.purpose,
         arguments.seed,
         config,
+        arguments.judge and JanusModel.load(arguments.judge, config["model"]),
     )
     with atomic_directory(arguments.output) as folder:
         rows.to_csv(folder / "candidates.csv", index=False)

@@ -22,10 +22,11 @@ def canonical(values):
 
 
 def load_paper(preset, overrides=()):
-    """Seeds, base models, figures and tables of a preset, as a dict of plain values."""
+    """Seeds, base models, arms of each study, figures and tables of a preset, as a dict of plain values."""
     config = _compose("paper", overrides, preset=preset)
-    paper = {key: _plain(config, key) for key in ("seeds", "bases", "figures", "tables")}
-    for key in ("seeds", "bases"):
+    keys = ("seeds", "bases", "few_seeds", "poor_supervision", "curriculum", "by_target_only", "figures", "tables")
+    paper = {key: _plain(config, key) for key in keys}
+    for key in ("seeds", "bases", "few_seeds"):
         if not isinstance(paper[key], list):
             raise SystemExit(f"{key}: {paper[key]!r} is not a list; write {key}=[0,1,2].")
         for number in paper[key]:
@@ -59,11 +60,12 @@ def read_selection(selection):
 
 
 def _check_places(overrides, preset, base):
-    experiments = [_compose("experiment", preset=preset, base_model=base, experiment=e) for e in _names("experiment")]
-    configs = [_compose("paper", preset=preset), *experiments]
     for override in overrides:
         key = override.split("=")[0]
-        if not any(_has(config, key) for config in configs):
+        experiments = (
+            _compose("experiment", preset=preset, base_model=base, experiment=name) for name in _names("experiment")
+        )
+        if not (_has(_compose("paper", preset=preset), key) or any(_has(config, key) for config in experiments)):
             raise SystemExit(f"The override {override!r} has no place: no experiment has a value called {key!r}.")
 
 
@@ -94,6 +96,9 @@ def _check_choice(group, choice):
         raise SystemExit(
             f"{path.name}: its first line must be {GLOBAL_HEADER!r}, or Hydra puts its values in the wrong place."
         )
+    for parent in OmegaConf.load(path).get("defaults", []):
+        if isinstance(parent, str) and parent != "_self_":
+            _check_choice(group, parent)
 
 
 def _has(config, key):

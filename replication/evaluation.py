@@ -1,5 +1,5 @@
 """Evaluation of one model: generation, the Nonunified score, its verdicts on held-out scenes and on the images of the
-pre-trained model (paper sections 1, 2 and 4.5).
+pre-trained model (paper sections 1, 2 and 4.5). An imperfect judge is asked about the same images beside the oracle.
 
 Prompts and image seeds are the same for every model of a run, so that before and after are paired.
 """
@@ -15,15 +15,20 @@ from tqdm import tqdm
 
 from replication import metrics
 from replication.candidates import draw_images
+from replication.claim_registry import write_registered
 from replication.files import atomic_directory
 from replication.models.janus import JanusModel
 from replication.provenance import write_provenance
 from replication.verdicts import own_verdicts
 
 
-def judge_probe(model, probe, images, config):
-    """The frame `probe` (probe_id, prompt, subtask, stratum, label) with the columns of `own_verdicts` on its `images`."""
+def judge_probe(model, probe, images, config, judge=None):
+    """The frame `probe` (probe_id, prompt, subtask, stratum, label) with the columns of `own_verdicts` on its `images`, and
+    judge_verdict where there is a `judge`."""
     verdicts = _verdicts(model, _batches(images, config, "held-out scenes"), probe["prompt"], config)
+    if judge:
+        batches = _batches(images, config, "held-out scenes, by the judge")
+        verdicts["judge_verdict"] = _verdicts(judge, batches, probe["prompt"], config)["verdict"]
     return probe.drop(columns="prompt").join(verdicts)
 
 
@@ -31,12 +36,13 @@ def judge_pretrained_images(model, baseline, codes, config):
     """Verdicts before and after on the images that the pre-trained model made of the same prompts.
 
     baseline: frame of the pre-trained model's own images (images.csv). codes: (n, T), their codes.
-    Returns a frame prompt_id, subtask, stratum, image, truth, before, after. A verdict on the *new* images would say
-    nothing about understanding, because the images change with the model.
+    Returns a frame prompt_id, subtask, stratum, image, what the judges say of it (truth, judge_verdict), before, after. A
+    verdict on the *new* images would say nothing about understanding, because the images change with the model.
     """
     batches = _batches(torch.from_numpy(codes).long(), config, "images of the pre-trained model")
     after = _verdicts(model, map(model.decode_images, batches), baseline["prompt"], config)
-    verdicts = baseline[["prompt_id", "subtask", "stratum", "image", "truth"]].copy()
+    judges = [column for column in metrics.JUDGES.values() if column in baseline]
+    verdicts = baseline[["prompt_id", "subtask", "stratum", "image", *judges]]
     return verdicts.assign(before=baseline["verdict"], after=after["verdict"])
 
 
@@ -73,17 +79,22 @@ def main():
     parser.add_argument(
         "--baseline", type=Path, help="evaluation folder of the pre-trained model, unless it is this one"
     )
+    parser.add_argument("--judge", type=Path, nargs="?", help="checkpoint folder of an independent judge")
     parser.add_argument("--output", type=Path, required=True, help="folder of the evaluation files")
     arguments = parser.parse_args()
     config, number = arguments.config, arguments.config["images_per_prompt"]
     model = JanusModel.load(arguments.model, config["model"])
+    judge = arguments.judge and JanusModel.load(arguments.judge, config["model"])
     prompts = pd.read_csv(arguments.prompts / "evaluation.csv")
 
-    own, codes = draw_images(model, prompts, number, "image", "evaluation", arguments.seed, config)
+    own, codes = draw_images(model, prompts, number, "image", "evaluation", arguments.seed, config, second_judge=judge)
     probe_images = np.load(arguments.prompts / "probe_images.npy", allow_pickle=False)
-    probe = judge_probe(model, pd.read_csv(arguments.prompts / "probe.csv"), probe_images, config)
+    probe = pd.read_csv(arguments.prompts / "probe.csv")
+    probe = judge_probe(model, probe, probe_images, config, None if arguments.baseline else judge)
     pretrained = None
     if arguments.baseline:
+        if judge:  # which is the baseline's and has been asked about these scenes
+            probe["judge_verdict"] = pd.read_csv(arguments.baseline / "probe_verdicts.csv")["judge_verdict"]
         baseline_codes = np.load(arguments.baseline / "codes.npy", allow_pickle=False)
         baseline = pd.read_csv(arguments.baseline / "images.csv")
         pretrained = judge_pretrained_images(model, baseline, baseline_codes, config)
@@ -100,6 +111,7 @@ def main():
             pretrained.to_csv(folder / "pretrained_verdicts.csv", index=False)
         metrics.summarise(own, probe, pretrained, identity).to_csv(folder / "metrics.csv", index=False)
         write_provenance(folder / "provenance.json", config, arguments.seed)
+        write_registered(folder)
 
 
 if __name__ == "__main__":

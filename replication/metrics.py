@@ -1,8 +1,8 @@
 """The paper's quantities (arXiv 2507.16663) as pure functions of verdicts and truths.
 
-Notation: `verdict` is the model's own answer pi_und(x, q(y)) in {0, 1}, `truth` the oracle's (the paper's Qwen's). All
-arguments are equally long one-dimensional arrays of 0 and 1. A share is returned as `(value, n)` with n its denominator;
-a share of nothing is (nan, 0).
+Notation: `verdict` is the model's own answer pi_und(x, q(y)) in {0, 1}, `truth` a judge's: the exact oracle's, or that of an
+imperfect judge (the paper's Qwen). All arguments are equally long one-dimensional arrays of 0 and 1. A share is returned as
+`(value, n)` with n its denominator; a share of nothing is (nan, 0).
 """
 
 from itertools import product
@@ -13,7 +13,9 @@ import pandas as pd
 from replication.scenes import STRATA, SUBTASKS
 
 IDENTITY = ["preset", "experiment", "model", "method", "seed"]
-COLUMNS = [*IDENTITY, "subtask", "metric", "value", "n"]
+COLUMNS = [*IDENTITY, "subtask", "metric", "value", "n", "judge"]
+JUDGES = {"oracle": "truth", "embedded": "judge_verdict"}  # and the column of images.csv with what each says
+NO_JUDGE = "none"  # in the column judge: the metric asks none, but own verdicts alone, or scenes with known labels
 
 
 def share(event, among=None):
@@ -24,7 +26,7 @@ def share(event, among=None):
 
 
 def generation(truth):
-    """Share of images for which the prompt holds (Gen of Table 1, with the oracle as the benchmark's judge)."""
+    """Share of images for which the prompt holds (Gen of Table 1, with `truth` for the benchmark's judge)."""
     return share(np.asarray(truth) == 1)
 
 
@@ -59,6 +61,15 @@ def balanced_accuracy(truth, verdict):
     return 1 - (false_positives + false_negatives) / 2, negatives + positives
 
 
+def rogan_gladen(share, false_positives, false_negatives):
+    """The true share behind the share that a judge accepts (Rogan and Gladen, Am. J. Epidemiol. 1978), if its error rates,
+    measured elsewhere, hold here. Numbers or arrays; not clipped to [0, 1], so that a mean of many is not biased; nan where the
+    judge accepts right images no more often than wrong ones.
+    """
+    informed = 1 - np.asarray(false_positives, float) - false_negatives
+    return (share - np.asarray(false_positives, float)) / np.where(informed > 0, informed, np.nan)
+
+
 def win_rate(truth, before, after):
     """Understanding win rate (Und of Table 1): among images of the pre-trained model on which the verdicts before and
     after self-improvement differ, the share where the new one agrees with the judge.
@@ -78,6 +89,37 @@ def triple_counts(truth, before, after):
     return {triple: triples.count(triple) for triple in product((0, 1), repeat=3)}
 
 
+def judged(truth, verdict):
+    """The metrics of own images that need a judge: {metric: (value, n)}."""
+    return {
+        "generation": generation(truth),
+        "weak_generation": weak_generation(truth, verdict),
+        "false_positive_rate": false_positive_rate(truth, verdict),
+        "false_negative_rate": false_negative_rate(truth, verdict),
+    }
+
+
+def changed(truth, before, after):
+    """Win rate and triple counts on images of the pre-trained model: {metric: (value, n)}."""
+    counts = {"triple_{}{}{}".format(*triple): n for triple, n in triple_counts(truth, before, after).items()}
+    return {"understanding_win_rate": win_rate(truth, before, after)} | {
+        name: (n, len(truth)) for name, n in counts.items()
+    }
+
+
+def judge_errors(parts, scenes):
+    """The imperfect judge itself: its errors on labelled `scenes` and, by the oracle, on own images (frames by suffix), and the
+    generation score that it gives, corrected by the former. {metric: (value, n)}."""
+    measures, column = (balanced_accuracy, false_positive_rate, false_negative_rate), JUDGES["embedded"]
+    values = {f"judge_probe_{of.__name__}": of(scenes["label"], scenes[column]) for of in measures}
+    errors = [values[f"judge_probe_{of.__name__}"][0] for of in measures[1:]]
+    for suffix, frame in parts.items():
+        values |= {f"judge_{of.__name__}{suffix}": of(frame["truth"], frame[column]) for of in measures}
+        score, n = generation(frame[column])
+        values[f"generation_corrected{suffix}"] = float(rogan_gladen(score, *errors)), n
+    return values
+
+
 def summarise(images, probe, pretrained_verdicts, identity):
     """All metrics of one evaluated model as rows of `COLUMNS`, per subtask, per stratum and overall.
 
@@ -88,44 +130,46 @@ def summarise(images, probe, pretrained_verdicts, identity):
     pretrained_verdicts: frame with columns subtask, truth, before, after, or None for the pre-trained model itself.
     identity: values of preset, experiment, model, method and seed.
 
+    Metrics that need a judge are given once for each of `JUDGES`. The imperfect one is there when all three frames have a
+    column judge_verdict; its own errors are metrics judge_*, and generation_corrected is its generation score without them.
     A stratum's and the overall value are plain means over the subtasks where the metric is defined (the paper's Overall
     cells), with n summed; triple counts are summed. Undefined shares are kept as value nan, n 0.
     """
     rows = []
     for subtask in SUBTASKS:
         own = images[images["subtask"] == subtask]
-        for suffix, frame in (("", own[own["image"] == 0]), ("_n", own)):
-            truth, verdict = frame["truth"].to_numpy(), frame["verdict"].to_numpy()
-            rows += [
-                (subtask, f"generation{suffix}", *generation(truth)),
-                (subtask, f"nonunified{suffix}", *nonunified(verdict)),
-                (subtask, f"weak_generation{suffix}", *weak_generation(truth, verdict)),
-                (subtask, f"false_positive_rate{suffix}", *false_positive_rate(truth, verdict)),
-                (subtask, f"false_negative_rate{suffix}", *false_negative_rate(truth, verdict)),
-            ]
-            if "parsed" in frame:
-                rows.append((subtask, f"unparsed{suffix}", *share(frame["parsed"] == 0)))
         scenes = probe[probe["subtask"] == subtask]
+        parts = {"": own[own["image"] == 0], "_n": own}
+        for suffix, frame in parts.items():
+            rows.append((subtask, f"nonunified{suffix}", *nonunified(frame["verdict"]), NO_JUDGE))
+            if "parsed" in frame:
+                rows.append((subtask, f"unparsed{suffix}", *share(frame["parsed"] == 0), NO_JUDGE))
         label, verdict = scenes["label"].to_numpy(), scenes["verdict"].to_numpy()
         rows += [
-            (subtask, "balanced_accuracy", *balanced_accuracy(label, verdict)),
-            (subtask, "probe_false_positive_rate", *false_positive_rate(label, verdict)),
-            (subtask, "probe_false_negative_rate", *false_negative_rate(label, verdict)),
+            (subtask, "balanced_accuracy", *balanced_accuracy(label, verdict), NO_JUDGE),
+            (subtask, "probe_false_positive_rate", *false_positive_rate(label, verdict), NO_JUDGE),
+            (subtask, "probe_false_negative_rate", *false_negative_rate(label, verdict), NO_JUDGE),
         ]
         if "parsed" in scenes:
-            rows.append((subtask, "probe_unparsed", *share(scenes["parsed"] == 0)))
-        if pretrained_verdicts is not None:
-            old = pretrained_verdicts[pretrained_verdicts["subtask"] == subtask]
-            verdicts = [old[column].to_numpy() for column in ("truth", "before", "after")]
-            rows.append((subtask, "understanding_win_rate", *win_rate(*verdicts)))
-            for triple, count in triple_counts(*verdicts).items():
-                rows.append((subtask, "triple_{}{}{}".format(*triple), count, len(old)))
-    per_subtask = pd.DataFrame(rows, columns=["subtask", "metric", "value", "n"])
+            rows.append((subtask, "probe_unparsed", *share(scenes["parsed"] == 0), NO_JUDGE))
+        for judge, column in JUDGES.items():
+            if column in images:
+                for suffix, frame in parts.items():
+                    values = judged(frame[column], frame["verdict"])
+                    rows += [(subtask, f"{metric}{suffix}", *value, judge) for metric, value in values.items()]
+            if pretrained_verdicts is not None and column in pretrained_verdicts:
+                old = pretrained_verdicts[pretrained_verdicts["subtask"] == subtask]
+                values = changed(old[column], old["before"], old["after"])
+                rows += [(subtask, metric, *value, judge) for metric, value in values.items()]
+        if JUDGES["embedded"] in images:
+            values = judge_errors(parts, scenes)
+            rows += [(subtask, metric, *value, "embedded") for metric, value in values.items()]
+    per_subtask = pd.DataFrame(rows, columns=["subtask", "metric", "value", "n", "judge"])
     frames = [per_subtask]
     for group, members in {**STRATA, "overall": SUBTASKS}.items():
-        grouped = per_subtask[per_subtask["subtask"].isin(members)].groupby("metric", sort=False)
+        grouped = per_subtask[per_subtask["subtask"].isin(members)].groupby(["metric", "judge"], sort=False)
         means = grouped.agg(value=("value", "mean"), n=("n", "sum"))
-        counts = means.index.str.startswith("triple_")
+        counts = means.index.get_level_values("metric").str.startswith("triple_")
         means.loc[counts, "value"] = grouped["value"].sum()[counts]
         frames.append(means.reset_index().assign(subtask=group))
     return pd.concat(frames, ignore_index=True).assign(**identity)[COLUMNS]

@@ -16,14 +16,17 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 import trl.trainer.utils
 from accelerate import PartialState
 from datasets import Dataset, load_from_disk
 from peft import LoraConfig
 from safetensors.torch import load_file, save_file
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import TrainerCallback, set_seed
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
+from replication.corruption import named_rng
 from replication.files import atomic_directory
 from replication.models.janus import JanusModel
 from replication.provenance import write_provenance
@@ -77,11 +80,45 @@ class PreTokenized:
             )
 
 
-class ImageSFTTrainer(PreTokenized, SFTTrainer):
-    """Token NLL of the chosen image given its prompt."""
+class InPhases:
+    """A trainer that runs from epoch `first` to epoch `last` of `epochs`: schedule = (first, last, epochs)."""
+
+    def __init__(self, *args, schedule, **kwargs):
+        self.schedule = schedule
+        super().__init__(*args, **kwargs)
+
+    def create_scheduler(self, num_training_steps, optimizer=None):
+        """The learning rates of a phase are its part of one schedule over all epochs, each as long as those here."""
+        first, last, epochs = self.schedule
+        steps_per_epoch = num_training_steps // (last - first)
+        whole = super().create_scheduler(steps_per_epoch * epochs, optimizer)
+        if first:
+            rate = whole.lr_lambdas[0]
+            self.lr_scheduler = LambdaLR(whole.optimizer, lambda step: rate(step + steps_per_epoch * first))
+        return self.lr_scheduler
 
 
-class ImageDPOTrainer(PreTokenized, DPOTrainer):
+class ImageSFTTrainer(InPhases, PreTokenized, SFTTrainer):
+    """Token NLL of the chosen image given its prompt; of a random share `condition_dropout` of all samples that a training
+    sees, given no prompt."""
+
+    def __init__(self, *args, condition_dropout, **kwargs):
+        self.condition_dropout = condition_dropout
+        super().__init__(*args, **kwargs)
+
+    def compute_loss(self, model, inputs, *args, **kwargs):
+        if self.condition_dropout:
+            # drawn anew for every step, so that a training that goes on from a checkpoint draws the same
+            place = f"{self.state.global_step}/{self.args.process_index}"
+            rng = named_rng(self.args.seed, f"condition dropout/{place}")
+            dropped = torch.from_numpy(rng.random(len(inputs["input_ids"])) < self.condition_dropout)
+            without = self.accelerator.unwrap_model(model).without_prompts(inputs["input_ids"])
+            dropped = dropped[:, None].to(without.device)
+            inputs = {**inputs, "input_ids": torch.where(dropped, without, inputs["input_ids"])}
+        return super().compute_loss(model, inputs, *args, **kwargs)
+
+
+class ImageDPOTrainer(InPhases, PreTokenized, DPOTrainer):
     """-log sigmoid(beta (log ratio of chosen - log ratio of rejected)) + nll_weight * NLL of chosen."""
 
 
@@ -165,17 +202,20 @@ def trainer_arguments(config, seed, output_dir):
     return arguments
 
 
-def new_trainer(policy, training_set, codes, config, seed, output_dir):
+def new_trainer(policy, training_set, codes, config, seed, output_dir, epochs=None, reference=None):
     """The TRL trainer of `config["method"]`, `sft` or `dpo`; `config` otherwise holds the trainer's own arguments,
-    `lora`, None or the arguments of a LoRA on the linear layers of the trained modules, and for DPO `nll_weight`.
+    `lora`, None or the arguments of a LoRA on the linear layers of the trained modules, for SFT `condition_dropout`, and for
+    DPO `nll_weight`.
 
-    The reference of DPO is the policy as it is now; its log-probabilities are computed once and stored.
+    epochs: (first, last), a phase of the training; all by default. The reference of DPO is `reference`, or else the policy
+    as it is now; its log-probabilities are computed once and stored.
     """
     set_seed(seed)  # LoRA starts from random weights
-    arguments = trainer_arguments(config, seed, output_dir)
+    first, last = epochs or (0, config["epochs"])
+    arguments = trainer_arguments({**config, "epochs": last - first}, seed, output_dir)
     if config["method"] == "sft":
         trainer, rows = ImageSFTTrainer, sft_rows(policy, training_set, codes)
-        arguments = SFTConfig(**arguments)
+        arguments, extra = SFTConfig(**arguments), {"condition_dropout": config["condition_dropout"]}
     else:
         trainer, rows = ImageDPOTrainer, dpo_rows(policy, training_set, codes)
         # TRL stores the reference's log-probabilities beside the rows, where all processes must find them.
@@ -185,6 +225,7 @@ def new_trainer(policy, training_set, codes, config, seed, output_dir):
                 rows.save_to_disk(stored)
             rows = load_from_disk(stored)
         arguments = DPOConfig(**arguments, precompute_ref_log_probs=True)
+        extra = {} if reference is None else {"ref_model": reference}
     adapter = config["lora"] and LoraConfig(
         target_modules=rf".*\.(?:{config['trained_modules']})\..*_proj", **config["lora"]
     )
@@ -195,23 +236,53 @@ def new_trainer(policy, training_set, codes, config, seed, output_dir):
         processing_class=policy.tokenizer,
         callbacks=[StopAtNaN(), CheckpointSometimes(config["checkpoint_every_minutes"])],
         peft_config=adapter,
+        schedule=(first, last, config["epochs"]),
+        **extra,
     )
 
 
-def post_train(model, training_set, codes, config, seed, progress):
+def post_train(model, training_set, codes, config, seed, progress, epochs=None, reference=None):
     """Train `model` in place and return the training log, a frame of `LOGGED_COLUMNS` at step 1 and every epoch.
 
-    progress: folder of the last checkpoint; what an equal, interrupted call left there is gone on from.
+    progress: folder of the last checkpoint; what an equal, interrupted call left there is gone on from. epochs: (first,
+    last), a phase of the training; all by default. reference: the model that DPO is measured against, `model` by default.
     Raises SystemExit with one sentence when the loss is not finite.
     """
-    trainer = new_trainer(model.image_policy(config["trained_modules"]), training_set, codes, config, seed, progress)
+    modules = config["trained_modules"]
+    trainer = new_trainer(
+        model.image_policy(modules),
+        training_set,
+        codes,
+        config,
+        seed,
+        progress,
+        epochs,
+        reference and reference.image_policy(modules),
+    )
     # The trainer's state is the last file of a checkpoint to be written.
     finished = sorted(progress.glob("checkpoint-*/trainer_state.json"), key=lambda path: path.stat().st_mtime)
     trainer.train(resume_from_checkpoint=str(finished[-1].parent) if finished else None)
     if config["lora"]:
         trainer.model.merge_and_unload()
     log = pd.DataFrame([entry for entry in trainer.state.log_history if "loss" in entry])
+    log["epoch"] += trainer.schedule[0]
     return log[[column for column in LOGGED_COLUMNS if column in log]]
+
+
+def training_counts(log, training_set, epochs):
+    """What a training of `epochs` (first, last) took: a frame of one row first_epoch, last_epoch, samples, steps."""
+    first, last = epochs
+    row = {"first_epoch": first, "last_epoch": last, "samples": len(training_set), "steps": log["step"].iloc[-1]}
+    return pd.DataFrame([row])
+
+
+def check_equal_compute(counts, expected):
+    """Raises SystemExit unless a control took the epochs, samples and optimizer steps of the run that it is a control of."""
+    if counts.to_dict("records") != expected.to_dict("records"):
+        raise SystemExit(
+            f"This control of equal compute took {counts.to_dict('records')[0]} and not {expected.to_dict('records')[0]}; "
+            "give it the phases and the training settings of the experiment that schedule.like names."
+        )
 
 
 def main():
@@ -221,21 +292,32 @@ def main():
     parser.add_argument("--model", required=True, help="checkpoint folder of the base model")
     parser.add_argument("--candidates", type=Path, required=True, help="folder with codes.npy")
     parser.add_argument("--training-set", type=Path, required=True, help="CSV that refers to rows of codes.npy")
+    parser.add_argument("--epochs", type=int, nargs=2, help="train from this epoch to that; all unless given")
+    parser.add_argument("--reference", help="checkpoint folder of DPO's reference, unless it is --model")
+    parser.add_argument("--like", type=Path, help="a checkpoint of this station that must have taken equal steps")
     parser.add_argument("--output", type=Path, required=True, help="folder of the new checkpoint")
     arguments = parser.parse_args()
     config = arguments.config
+    epochs = arguments.epochs or [0, config["epochs"]]
     training_set = pd.read_csv(arguments.training_set)
     if training_set.empty:
         raise SystemExit(f"{arguments.training_set} has no rows, so there is nothing to train on.")
     codes = np.load(arguments.candidates / "codes.npy", allow_pickle=False)
     model = JanusModel.load(arguments.model, config["model"])
+    reference = None
+    if arguments.reference and config["method"] == "dpo":
+        reference = JanusModel.load(arguments.reference, config["model"])
     progress = _progress_folder(arguments)
-    log = post_train(model, training_set, codes, config, arguments.seed, progress)
+    log = post_train(model, training_set, codes, config, arguments.seed, progress, epochs, reference)
     if not PartialState().is_main_process:
         return  # one of several that `torchrun` started; all end with the same weights
+    counts = training_counts(log, training_set, epochs)
+    if arguments.like:
+        check_equal_compute(counts, pd.read_csv(arguments.like / "training_counts.csv"))
     with atomic_directory(arguments.output) as folder:
         model.save(folder)
         log.to_csv(folder / "training_log.csv", index=False)
+        counts.to_csv(folder / "training_counts.csv", index=False)
         write_provenance(folder / "provenance.json", config, arguments.seed)
     shutil.rmtree(progress.parent, ignore_errors=True)
 
@@ -243,11 +325,13 @@ def main():
 def _progress_folder(arguments):
     """`<output>.progress/<digest of everything that the training depends on>`: what another setting left is not gone on
     from."""
-    digest = hashlib.sha256(json.dumps([arguments.config, arguments.seed], sort_keys=True).encode())
+    settings = [arguments.config, arguments.seed, arguments.epochs]
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     inputs = [
         arguments.training_set,
         arguments.candidates / "codes.npy",
         *sorted(Path(arguments.model).glob("*.safetensors")),
+        *sorted(Path(arguments.reference or arguments.model).glob("*.safetensors")),
     ]
     for path in inputs:
         with path.open("rb") as file:

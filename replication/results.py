@@ -1,11 +1,13 @@
 """What figures and tables share: reading metrics CSVs, summaries over runs, and the paper's own numbers."""
 
 import argparse
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from replication.metrics import JUDGES
 from replication.scenes import STRATA, SUBTASKS
 from replication.statistics import cluster_bootstrap_ci, wilson_interval
 
@@ -35,12 +37,27 @@ def parse_arguments(description):
     return parser.parse_args()
 
 
-def read_metrics(files):
-    """One frame of all metrics rows of all runs. Rows of the same run, subtask and metric must not repeat."""
+def read_metrics(files, judge="oracle"):
+    """One frame of all metrics rows of all runs, without what judges other than `judge` say. Rows of the same run, subtask and
+    metric must not repeat."""
     metrics = pd.concat([pd.read_csv(file) for file in files], ignore_index=True)
+    if "judge" not in metrics or metrics["judge"].isna().any():
+        raise SystemExit("A file of --inputs has no column judge: an earlier version wrote it; make it again.")
+    metrics = metrics[~metrics["judge"].isin({*JUDGES} - {judge})].reset_index(drop=True)
     if metrics.duplicated(["experiment", "seed", "subtask", "metric"]).any():
         raise SystemExit("The same run is given twice in --inputs; name each metrics.csv once.")
     return metrics
+
+
+def read_of_runs(files):
+    """One frame of CSV files that do not name their run, with the experiment and the seed that their paths name."""
+    frames = []
+    for file in files:
+        run = re.search(r"([a-z0-9_]+)/seed=(\d+)/", file.as_posix())
+        if run is None:
+            raise SystemExit(f"{file} lies in no folder <experiment>/seed=<number>, so its run is unknown.")
+        frames.append(pd.read_csv(file).assign(experiment=run[1], seed=int(run[2])))
+    return pd.concat(frames, ignore_index=True)
 
 
 def paper_values(name):

@@ -27,6 +27,20 @@ def wilson_interval(successes, trials, level=LEVEL):
     return np.clip(np.array([centre - half_width, centre + half_width]) / (1 + z**2 / trials), 0, 1)
 
 
+def difference_interval(successes, trials, other_successes, other_trials, level=LEVEL):
+    """Newcombe's interval (low, high) of the difference of two independent proportions, from their Wilson intervals."""
+    first, second = successes / trials, other_successes / other_trials
+    low, high = wilson_interval(successes, trials, level)
+    other_low, other_high = wilson_interval(other_successes, other_trials, level)
+    difference = first - second
+    return np.array(
+        [
+            difference - np.hypot(first - low, other_high - second),
+            difference + np.hypot(high - first, second - other_low),
+        ]
+    )
+
+
 def bootstrap_ci(scores, statistic=iqm, level=LEVEL, repetitions=REPETITIONS, seed=0):
     """Stratified percentile bootstrap: `scores` is (runs, tasks) and runs are resampled within each task.
 
@@ -81,6 +95,53 @@ def correlation_ci(x, y, method="spearman", level=LEVEL, repetitions=REPETITIONS
     scale = np.sqrt((resampled_x**2).sum(axis=1) * (resampled_y**2).sum(axis=1))
     varied = scale > 0  # a resample of one single point has no correlation
     return float(estimate), *_percentiles((resampled_x * resampled_y).sum(axis=1)[varied] / scale[varied], level)
+
+
+def kappa_ci(first, second, level=LEVEL, repetitions=REPETITIONS, seed=0):
+    """Cohen's kappa of two (items,) arrays of 0 and 1 with its percentile interval over resampled items.
+
+    Returns (estimate, low, high); NaNs when both always say the same one thing.
+    """
+    counts = np.bincount(2 * np.asarray(first, int) + np.asarray(second, int), minlength=4)
+    size = counts.sum()
+    resampled = np.random.default_rng(seed).multinomial(size, counts / size, size=repetitions)
+    no_no, no_yes, yes_no, yes_yes = np.vstack([counts, resampled]).T / size
+    first_yes, second_yes = yes_no + yes_yes, no_yes + yes_yes
+    by_chance = first_yes * second_yes + (1 - first_yes) * (1 - second_yes)
+    if by_chance[0] == 1:
+        return np.nan, np.nan, np.nan
+    varied = by_chance < 1  # a resample of one single answer has no kappa
+    kappa = (no_no + yes_yes - by_chance)[varied] / (1 - by_chance)[varied]
+    return float(kappa[0]), *_percentiles(kappa[1:], level)
+
+
+def auc_ci(scores, positive, runs, clusters, level=LEVEL, repetitions=REPETITIONS, seed=0):
+    """Area under the ROC curve: how often a positive case scores higher than a negative one, ties counting half.
+
+    scores, positive (cases,); runs (cases,) label the run that cases share, clusters (cases,) the base model that runs
+    share. Base models are resampled, then the runs of each with all their cases. Returns (estimate, low, high); NaNs unless
+    both kinds occur.
+    """
+    scores, positive, runs, clusters = map(np.asarray, (scores, positive, runs, clusters))
+    if positive.all() or not positive.any():
+        return np.nan, np.nan, np.nan
+    names, run = np.unique(runs, return_inverse=True)
+    above, below = scores[positive, None], scores[None, ~positive]
+    wins, pairs = np.zeros((2, len(names), len(names)))
+    cells = (run[positive][:, None], run[~positive][None])
+    np.add.at(wins, cells, (above > below) + 0.5 * (above == below))
+    np.add.at(pairs, cells, 1.0)
+
+    cluster_of_run = np.array([clusters[run == index][0] for index in range(len(names))])
+    groups = [np.flatnonzero(cluster_of_run == cluster) for cluster in np.unique(cluster_of_run)]
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(len(groups), np.full(len(groups), 1 / len(groups)), size=repetitions)
+    weights = np.zeros((repetitions, len(names)))
+    for times, group in zip(drawn.T, groups, strict=True):
+        weights[:, group] = rng.multinomial(times * len(group), np.full(len(group), 1 / len(group)))
+    compared, won = ((weights @ table * weights).sum(axis=1) for table in (pairs, wins))
+    defined = compared > 0  # a resample may hold one kind only
+    return float(wins.sum() / pairs.sum()), *_percentiles(won[defined] / compared[defined], level)
 
 
 def _percentiles(values, level):

@@ -18,6 +18,18 @@ COLORS = {
     "dpo": "#D55E00",
 }
 METHODS = {"pretrained": "Pre-trained", "sft": "SFT", "sft_accept_all": "SFT, accept all", "dpo": "DPO"}
+CURRICULUM = {
+    "c_sft": "C-SFT",
+    "c_sft_early": "C-SFT, early replay",
+    "c_sft_several": "C-SFT, three replays",
+    "c_sft_every": "C-SFT, every epoch",
+    "c_sft_generation_only": "C-SFT, only generation",
+    "c_sft_understanding_only": "C-SFT, only understanding",
+    "c_sft_stages": "SFT in stages",
+    "c_sft_random": "SFT + random samples",
+    "c_sft_steps": "SFT + extra steps",
+    "c_dpo": "C-DPO",
+}
 PAPER_COLOR = "#8C8C8C"
 TRUE_COLOR, FALSE_COLOR = "#009E73", "#CC79A7"
 PAPER_MODELS = {

@@ -2,6 +2,7 @@ rule baseline_evaluation:
     input:
         sources=source_files("replication.evaluation"),
         model=base_model,
+        judge=independent_judge,
         prompts=rules.prompts.output.evaluation,
         probe=rules.prompts.output.probe,
         probe_images=rules.prompts.output.probe_images,
@@ -11,6 +12,7 @@ rule baseline_evaluation:
         pixels="<results>/baseline/seed={seed}/evaluation/images.npy",
         codes="<results>/baseline/seed={seed}/evaluation/codes.npy",
         probes="<results>/baseline/seed={seed}/evaluation/probe_verdicts.csv",
+        registered="<results>/baseline/seed={seed}/evaluation/claims_registered.json",
     log:
         "<results>/baseline/seed={seed}/evaluation.log",
     benchmark:
@@ -27,7 +29,7 @@ rule baseline_evaluation:
         folder=subpath(output.metrics, parent=True),
     shell:
         "python -m replication.evaluation --config {params.config:q} --seed {wildcards.seed}"
-        " --model {input.model} --prompts {params.prompts} --output {params.folder} > {log} 2>&1"
+        " --model {input.model} --judge {input.judge} --prompts {params.prompts} --output {params.folder} > {log} 2>&1"
 
 
 rule baseline:

@@ -1,10 +1,12 @@
 from glob import glob
 
+from replication.claim_registry import experiments_to_judge, load_claims
 from replication.config import canonical, load_paper, load_stage, read_selection
 from replication.sources import source_files
 
 PRESET, BASE, OVERRIDES = read_selection(config)
 PAPER = load_paper(PRESET, OVERRIDES)
+CLAIMS = load_claims()
 PAPER_VALUES = sorted(glob("replication/paper_values/*.csv"))
 
 
@@ -37,6 +39,18 @@ def base_model(wildcards):
     return f"<results>/base/base={bases[int(wildcards.seed) % len(bases)]}"
 
 
+def independent_judge(wildcards):
+    """The base model after the run's own in the preset's list; nothing where the list has one only."""
+    bases = PAPER["bases"]
+    return f"<results>/base/base={bases[(int(wildcards.seed) + 1) % len(bases)]}" if len(bases) > 1 else []
+
+
+def shown_by_default(kind):
+    """The figures or tables of the target paper_figures; with one base model there is no second judge to show."""
+    left_out = PAPER["by_target_only"] + (["judges", "tab_judges"] if len(PAPER["bases"]) == 1 else [])
+    return {name: shown for name, shown in PAPER[kind].items() if name not in left_out}
+
+
 def figure_sources(wildcards):
     return source_files(f"replication.figures.{wildcards.figure}")
 
@@ -53,11 +67,21 @@ def table_results(wildcards):
     return results_behind(PAPER["tables"][wildcards.table])
 
 
+def judged_experiments(*statistics):
+    """Experiments of the claims that can be judged, as the preset shows all that they need; of these statistics only,
+    where any are named."""
+    parts = [*shown_by_default("figures").values(), *shown_by_default("tables").values()]
+    shown = [experiment for part in parts for experiment in part["experiments"]]
+    claims = {name: claim for name, claim in CLAIMS.items() if not statistics or claim["statistic"] in statistics}
+    return experiments_to_judge(claims, shown)
+
+
 def results_behind(shown):
     """The result files that a figure or table of configs/paper.yaml reads, over its experiments, runs and base models."""
     return collect(
         [f"<results>/{file}" for file in shown["files"]],
         experiment=shown["experiments"],
-        seed=PAPER["seeds"],
+        guided=shown.get("guided", []),
+        seed=shown.get("seeds", PAPER["seeds"]),
         base=PAPER["bases"],
     )

@@ -18,23 +18,40 @@ rule candidates:
         runtime="30m",
     params:
         config=stage_config("candidates"),
-        prompts=subpath(input.prompts, parent=True),
+        purpose=candidates_stream,
         folder=subpath(output.table, parent=True),
     shell:
         "python -m replication.candidates --config {params.config:q} --seed {wildcards.seed}"
-        " --model {input.model} --prompts {params.prompts} --output {params.folder} > {log} 2>&1"
+        " --model {input.model} --prompts {input.prompts} --purpose {params.purpose}"
+        " --output {params.folder} > {log} 2>&1"
+
+
+use rule candidates as own_candidates with:
+    input:
+        sources=source_files("replication.candidates"),
+        model=starting_model,
+        prompts=rules.prompts.output.train,
+    output:
+        table="<results>/{experiment}/seed={seed}/candidates/candidates.csv",
+        codes="<results>/{experiment}/seed={seed}/candidates/codes.npy",
+    log:
+        "<results>/{experiment}/seed={seed}/candidates.log",
+    benchmark:
+        "<results>/{experiment}/seed={seed}/candidates.benchmark.jsonl"
 
 
 rule supervision:
     input:
         sources=source_files("replication.supervision"),
-        candidates=rules.candidates.output.table,
+        candidates=candidates_of("candidates.csv"),
     output:
         training_set="<results>/{experiment}/seed={seed}/training_set.csv",
         summary="<results>/{experiment}/seed={seed}/supervision.csv",
         discarded="<results>/{experiment}/seed={seed}/discard_pool.csv",
     log:
         "<results>/{experiment}/seed={seed}/supervision.log",
+    wildcard_constraints:
+        experiment=r"(?!c_)[a-z0-9_]+",  # a curriculum run is made in phases
     conda:
         "../environment.yaml"
     threads: 1
@@ -49,8 +66,8 @@ rule supervision:
 rule post_training:
     input:
         sources=source_files("replication.post_training"),
-        model=base_model,
-        candidates=rules.candidates.output.codes,
+        model=starting_model,
+        candidates=candidates_of("codes.npy"),
         training_set=rules.supervision.output.training_set,
     output:
         model=directory("<results>/{experiment}/seed={seed}/model"),
@@ -58,6 +75,8 @@ rule post_training:
         "<results>/{experiment}/seed={seed}/post_training.log",
     benchmark:
         "<results>/{experiment}/seed={seed}/post_training.benchmark.jsonl"
+    wildcard_constraints:
+        experiment=r"(?!c_)[a-z0-9_]+",  # a curriculum run is made in phases
     conda:
         "../environment.yaml"
     threads: 1
@@ -76,18 +95,21 @@ rule post_training:
 rule evaluation:
     input:
         sources=source_files("replication.evaluation"),
-        model=rules.post_training.output.model,
+        model=evaluated_model,
+        judge=independent_judge,
         prompts=rules.prompts.output.evaluation,
         probe=rules.prompts.output.probe,
         probe_images=rules.prompts.output.probe_images,
         baseline=rules.baseline_evaluation.output.images,
         baseline_codes=rules.baseline_evaluation.output.codes,
+        baseline_probes=rules.baseline_evaluation.output.probes,
     output:
         metrics=ensure("<results>/{experiment}/seed={seed}/evaluation/metrics.csv", non_empty=True),
         images="<results>/{experiment}/seed={seed}/evaluation/images.csv",
         pixels="<results>/{experiment}/seed={seed}/evaluation/images.npy",
         codes="<results>/{experiment}/seed={seed}/evaluation/codes.npy",
         probes="<results>/{experiment}/seed={seed}/evaluation/probe_verdicts.csv",
+        registered="<results>/{experiment}/seed={seed}/evaluation/claims_registered.json",
         pretrained="<results>/{experiment}/seed={seed}/evaluation/pretrained_verdicts.csv",
     log:
         "<results>/{experiment}/seed={seed}/evaluation.log",
@@ -108,7 +130,7 @@ rule evaluation:
         folder=subpath(output.metrics, parent=True),
     shell:
         "python -m replication.evaluation --config {params.config:q} --seed {wildcards.seed}"
-        " --model {input.model} --prompts {params.prompts} --baseline {params.baseline}"
+        " --model {input.model} --judge {input.judge} --prompts {params.prompts} --baseline {params.baseline}"
         " --output {params.folder} > {log} 2>&1"
 
 

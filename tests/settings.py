@@ -22,5 +22,5 @@ TRAINING = {
     "gradient_checkpointing": False,
     "lora": None,
 }
-SFT = {**TRAINING, "method": "sft"}
+SFT = {**TRAINING, "method": "sft", "condition_dropout": 0.0}
 DPO = {**TRAINING, "method": "dpo", "beta": 0.1, "nll_weight": 0.5}

@@ -1,9 +1,11 @@
 import numpy as np
 import pandas as pd
 import torch
+from settings import MODEL
 
 from replication.candidates import draw_images
 from replication.evaluation import judge_pretrained_images, judge_probe
+from replication.models.janus import JanusModel
 from replication.scenes import STRATUM_OF, oracle
 
 CONFIG = {"guidance_scale": 1.0, "temperature": 1.0, "verdict": "likelier", "threshold": 0.0, "batch_size": 4}
@@ -42,6 +44,47 @@ def test_batch_size_and_other_prompts_change_no_image(model):
     np.testing.assert_array_equal(codes[4:], last)
     _, other = draw_images(model, prompts(), 2, "image", "candidates", 0, CONFIG)
     assert (codes != other).any(axis=1).all()
+
+
+def test_another_model_may_judge(model, checkpoint):
+    judge = JanusModel.load(checkpoint, MODEL)
+    with torch.no_grad():
+        judge.model.lm_head.weight.mul_(-1)
+    rows, codes = draw_images(model, prompts(), 2, "candidate", "replay-2", 0, CONFIG)
+    judged, same = draw_images(model, prompts(), 2, "candidate", "replay-2", 0, CONFIG, judge)
+    np.testing.assert_array_equal(codes, same)
+    images = model.decode_images(torch.from_numpy(codes).long())
+    np.testing.assert_allclose(logits(judge, images, rows["prompt"]), judged["alignment_logit"], atol=1e-2)
+    assert (judged["alignment_logit"] - rows["alignment_logit"]).abs().max() > 0.01
+
+
+def test_a_second_judge_is_asked_about_the_same_images_and_changes_nothing_else(model, checkpoint):
+    judge = JanusModel.load(checkpoint, MODEL)
+    judge.accept_id, judge.reject_id = model.reject_id, model.accept_id  # says the opposite of the model
+    rows, codes = draw_images(model, prompts(), 3, "image", "evaluation", 0, CONFIG)
+    judged, same = draw_images(model, prompts(), 3, "image", "evaluation", 0, CONFIG, second_judge=judge)
+    np.testing.assert_array_equal(codes, same)
+    pd.testing.assert_frame_equal(judged.drop(columns="judge_verdict"), rows)
+    assert (judged["judge_verdict"] == 1 - rows["verdict"]).all() and 0 < rows["verdict"].sum() < 9
+
+    old = judge_pretrained_images(model, judged, codes, CONFIG)
+    assert (old["judge_verdict"] == judged["judge_verdict"]).all() and list(old)[4:] == [
+        "truth",
+        "judge_verdict",
+        "before",
+        "after",
+    ]
+    images = model.decode_images(torch.from_numpy(codes).long())
+    probe = rows[["prompt", "subtask"]].assign(label=1)
+    scenes = judge_probe(model, probe, images, CONFIG, judge)
+    assert (scenes["judge_verdict"] == 1 - scenes["verdict"]).all()
+    assert "judge_verdict" not in judge_probe(model, probe, images, CONFIG)
+
+
+def test_no_prompts_give_no_images_and_the_same_columns(model):
+    rows, _ = draw_images(model, prompts(), 2, "candidate", "candidates", 0, CONFIG)
+    none, no_codes = draw_images(model, prompts().iloc[:0], 2, "candidate", "candidates", 0, CONFIG)
+    assert list(none) == list(rows) and none.empty and len(no_codes) == 0
 
 
 def test_threshold_decides_the_verdict(model):

@@ -9,10 +9,21 @@ from hypothesis import strategies as st
 
 from replication import config as configuration
 from replication.config import CONFIGS, canonical, load_paper, load_stage, read_selection
+from replication.corruption import check
+from replication.phases import phase_epochs
 
 PRESETS = sorted(path.stem for path in (CONFIGS / "preset").glob("*.yaml"))
 EXPERIMENTS = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
-STAGES = ("prompts", "base_model", "candidates", "supervision", "post_training", "evaluation")
+STAGES = (
+    "prompts",
+    "base_model",
+    "candidates",
+    "supervision",
+    "quality_check",
+    "post_training",
+    "evaluation",
+    "simulation",
+)
 
 
 @pytest.fixture
@@ -38,7 +49,7 @@ def edited_configs(tmp_path, monkeypatch):
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_stage_of_every_experiment_composes(preset, experiment):
-    trained = experiment != "baseline"
+    trained = load_stage("origin", preset, experiment=experiment)["evaluates"] != "baseline"
     for stage in STAGES:
         if trained or stage not in ("supervision", "post_training"):
             values = load_stage(stage, preset, experiment=experiment)
@@ -58,11 +69,65 @@ def test_paper_lists_known_experiments_and_integer_seeds(preset):
         assert shown["caption"].strip()
 
 
+@pytest.mark.parametrize("arm", sorted(set(load_paper("full")["poor_supervision"])))
+def test_an_arm_differs_from_its_parent_in_the_corruption_only(arm):
+    """What an arm inherits: everything but the corruption, the name and, where all is accepted, the literal rule."""
+    parent = "sft_accept_all" if arm == "sft_everything" else arm.split("_")[0]
+    for stage in STAGES:
+        ours, theirs = (load_stage(stage, "tiny", experiment=name) for name in (arm, parent))
+        differing = {key for key in ours if ours[key] != theirs[key]}
+        allowed = {"corruption", "corruption_strength", "experiment", "method"}
+        assert set(ours) == set(theirs) and differing <= (
+            allowed if stage in ("quality_check", "evaluation") else {"corruption", "corruption_strength"}
+        )
+    supervised, checked = (load_stage(stage, "tiny", experiment=arm) for stage in ("supervision", "quality_check"))
+    check(supervised["corruption"], supervised["corruption_strength"])
+    assert (checked["corruption"], checked["method"]) == (supervised["corruption"], arm)
+    assert supervised["corruption"] != "none" and supervised["method"] == arm.split("_")[0]
+
+
+def test_full_has_every_arm_and_the_sizes_of_tiny():
+    full, tiny = load_paper("full"), load_paper("tiny")
+    arms = [name for name in EXPERIMENTS if not name.startswith("loop_") and load_corruption(name) != "none"]
+    assert sorted(full["poor_supervision"]) == arms and len(full["seeds"]) >= 10
+    assert set(tiny["poor_supervision"]) <= set(arms) and full["bases"] == tiny["bases"]
+    for stage in ("prompts", "candidates"):
+        assert load_stage(stage, "full") == load_stage(stage, "tiny")
+
+
+def test_full_has_every_arm_of_sensitivity_and_of_the_closed_loop():
+    full = load_paper("full")["figures"]
+    sensitivity, loop = full["sensitivity"], full["closed_loop"]
+    assert sorted(sensitivity["experiments"] + sensitivity["guided"]) == [n for n in EXPERIMENTS if n.startswith("s_")]
+    assert {n for n in EXPERIMENTS if n.startswith("loop_")} == set(loop["experiments"]) - {"sft_oracle", "dpo"}
+    assert full["sensitivity"]["seeds"] == full["closed_loop"]["seeds"] == load_paper("full")["seeds"]
+
+
+def load_corruption(experiment):
+    trained = load_stage("origin", "tiny", experiment=experiment)["evaluates"] != "baseline"
+    return load_stage("supervision", "tiny", experiment=experiment)["corruption"] if trained else "none"
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_arms_of_the_curriculum_are_cut_into_phases_like_their_controls(preset):
+    for arm in load_paper(preset)["curriculum"]:
+        schedule, phases = (load_stage(stage, preset, experiment=arm) for stage in ("schedule", "phases"))
+        cut = phase_epochs(schedule["replay_at"], load_stage("post_training", preset, experiment=arm)["epochs"])
+        assert len(cut) > 1 and phases["experiment"] == arm
+        assert (phases["adds"] in ("random", "repeat")) == (schedule["like"] is not None)
+        if schedule["like"]:
+            assert load_stage("schedule", preset, experiment=schedule["like"])["replay_at"] == schedule["replay_at"]
+
+
 def test_a_method_carries_no_setting_of_the_other():
     sft, dpo = (load_stage("post_training", "tiny", experiment=name) for name in ("sft", "dpo"))
     assert set(dpo) - set(sft) == {"beta", "nll_weight"}
-    assert set(sft) <= set(dpo)
-    assert (sft["epochs"], dpo["epochs"]) == (10, 8)  # of the preset
+    assert set(sft) - set(dpo) == {"condition_dropout"}
+    assert (sft["epochs"], dpo["epochs"]) == (6, 6)  # of the preset
+    longer = [
+        load_stage("post_training", "tiny", experiment=name, overrides=("epochs.dpo=9",)) for name in ("sft", "dpo")
+    ]
+    assert [training["epochs"] for training in longer] == [6, 9]
 
 
 def test_pretraining_settings_only_exist_from_scratch():
@@ -135,7 +200,7 @@ def test_a_seed_must_be_an_integer(edited_configs, seed):
         load_paper("tiny")
 
 
-@pytest.mark.parametrize("key", ["seeds", "bases"])
+@pytest.mark.parametrize("key", ["seeds", "bases", "few_seeds"])
 @pytest.mark.parametrize("numbers", ["3", "x", "[0,1.5]"])
 def test_seeds_and_bases_must_be_lists_of_integers(key, numbers):
     with pytest.raises(SystemExit, match=f"^{key}: "):
@@ -152,6 +217,16 @@ def test_a_comment_above_the_package_header_is_refused(edited_configs, file):
     edited_configs(file, "# @package _global_", "# what this is\n# @package _global_")
     with pytest.raises(SystemExit, match="its first line must be"):
         load_stage("evaluation", "tiny", experiment="dpo")
+
+
+@pytest.mark.parametrize(("parent", "heir"), [("experiment/dpo.yaml", "dpo_swapped"), ("preset/tiny.yaml", "full")])
+def test_a_parent_needs_its_package_header_too(edited_configs, parent, heir):
+    edited_configs(parent, "# @package _global_", "# what this is\n# @package _global_")
+    with pytest.raises(SystemExit, match=f"^{parent.split('/')[1]}: its first line must be"):
+        if heir == "full":
+            load_paper("full")
+        else:
+            load_stage("evaluation", "tiny", experiment=heir)
 
 
 def test_every_number_says_where_it_comes_from():

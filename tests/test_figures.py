@@ -7,14 +7,24 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import binomtest, spearmanr
-from synthetic_runs import all_runs, evaluation_images
+from scipy.stats import binomtest, mannwhitneyu, spearmanr
+from synthetic_runs import all_runs, curriculum_runs, evaluation_images, poor_supervision_runs, write_judged_runs
 
-from replication.figures import fig2_nonunified, fig3_weak_generation, fig4_gains, fig5_win_rate, samples
+from replication.figures import (
+    co_degradation,
+    curriculum,
+    fig2_nonunified,
+    fig3_weak_generation,
+    fig4_gains,
+    fig5_win_rate,
+    judges,
+    samples,
+)
+from replication.metrics import rogan_gladen
 from replication.results import paper_cell, read_metrics
 from replication.scenes import STRATA, SUBTASKS
 from replication.style import save
-from replication.tables import tab1_main, tab_base_model
+from replication.tables import tab1_main, tab_base_model, tab_curriculum, tab_judges
 from replication.tables.writing import save_table
 
 FIGURES = ["fig2_nonunified", "fig3_weak_generation", "fig4_gains", "fig5_win_rate"]
@@ -25,13 +35,26 @@ def metrics():
     return all_runs()
 
 
+@pytest.fixture(scope="module")
+def arms():
+    return poor_supervision_runs(("sft_shuffled", "sft_oracle", "dpo_swapped"), seeds=4)
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    """Files of runs that an imperfect judge has judged, too."""
+    return write_judged_runs(tmp_path_factory.mktemp("judged"))
+
+
 def draw(name, metrics):
     if name == "samples":
         return samples.draw([evaluation_images(seed) for seed in range(3)])
+    if name == "curriculum":
+        return curriculum.draw(*curriculum_runs(["c_sft", "c_sft_random", "c_dpo"], metrics))
     return importlib.import_module(f"replication.figures.{name}").draw(metrics)
 
 
-@pytest.mark.parametrize("name", [*FIGURES, "samples"])
+@pytest.mark.parametrize("name", [*FIGURES, "samples", "curriculum"])
 def test_two_draws_are_identical_bytes(name, metrics, tmp_path):
     for copy in ("first", "second"):
         save(*draw(name, metrics), tmp_path / copy)
@@ -50,6 +73,16 @@ def test_figures_draw_from_a_single_run(name, metrics, tmp_path):
     single.loc[empty, "n"] = 0
     save(*draw(name, single), tmp_path / name)
     assert (tmp_path / f"{name}.pdf").stat().st_size > 5000
+
+
+def test_co_degradation_is_drawn_twice_alike_and_from_two_runs(arms, tmp_path):
+    for copy in ("first", "second"):
+        save(*co_degradation.draw(arms), tmp_path / copy)
+    for suffix in (".pdf", ".png", ".csv"):
+        assert (tmp_path / f"first{suffix}").read_bytes() == (tmp_path / f"second{suffix}").read_bytes()
+    few = arms[(arms["seed"] < 2) & arms["method"].isin(["pretrained", "sft", "dpo", "sft_shuffled"])]
+    save(*co_degradation.draw(few[few["metric"] != "kappa"]), tmp_path / "smoke")  # a preset may have one base only
+    assert (tmp_path / "smoke.pdf").stat().st_size > 5000
 
 
 def value(metrics, method, metric, subtask):
@@ -129,6 +162,52 @@ def test_fig5_pools_counts_and_pairs_changes(metrics):
     assert (flat["percent"] == 50).all() and flat[["low", "high"]].isna().all(axis=None)
 
 
+def test_co_degradation_flags_what_the_data_say(arms):
+    """sft_shuffled draws worse and says yes more often; dpo_swapped draws worse and says so; sft_oracle gets better."""
+    changes = co_degradation.changes_data(arms)
+    assert co_degradation.flagged(changes) == ["sft_shuffled"]
+    mean = changes[changes["seed"].isna()].set_index(["method", "metric"])["change"]
+    for metric in ("generation", "balanced_accuracy", "nonunified"):
+        before, after = (value(arms, name, metric, "overall")["value"] for name in ("pretrained", "sft_shuffled"))
+        assert mean["sft_shuffled", metric] == pytest.approx(100 * (after - before).mean())
+    assert mean["sft_shuffled", "nonunified"] < 0 < mean["sft_oracle", "generation"]
+    single = co_degradation.changes_data(arms[arms["seed"] == 0])
+    assert co_degradation.flagged(single) == [] and single[["low", "high"]].isna().all(
+        axis=None
+    )  # no interval, no flag
+    honest = arms.copy()
+    honest.loc[(honest["method"] == "sft_shuffled") & (honest["metric"] == "nonunified"), "value"] = 0.9
+    assert co_degradation.flagged(co_degradation.changes_data(honest)) == []
+
+
+def test_co_degradation_pools_labels_and_recomputes_auc(arms):
+    _, data = co_degradation.draw(arms)
+    checks = arms[(arms["metric"] == "precision_chosen") & (arms["method"] == "sft_shuffled")]
+    pooled = data[(data["part"] == "precision") & (data["method"] == "sft_shuffled") & data["seed"].isna()].iloc[0]
+    assert (pooled["k"], pooled["n"]) == (round(100 * checks["value"].sum()), 400)
+    interval = binomtest(int(pooled["k"]), 400).proportion_ci(method="wilson")
+    assert (pooled["low"], pooled["high"]) == pytest.approx((100 * interval.low, 100 * interval.high))
+
+    better, worse = [], []
+    for method in ("sft", "dpo", "sft_shuffled", "sft_oracle", "dpo_swapped"):
+        for seed in range(4):
+            changes = [
+                value(arms, method, metric, "overall")["value"][seed]
+                - value(arms, "pretrained", metric, "overall")["value"][seed]
+                for metric in ("generation", "balanced_accuracy")
+            ]
+            yes_rate = value(arms, method, "mismatched_yes_rate", "overall")["value"][seed]
+            if min(changes) > 0:
+                better.append(-yes_rate)
+            elif max(changes) < 0:
+                worse.append(-yes_rate)
+    auc = data[(data["part"] == "auc") & (data["measure"] == "mismatched_yes_rate") & (data["outcome"] == "both")].iloc[
+        0
+    ]
+    assert (auc["better"], auc["worse"]) == (len(better), len(worse)) and better and worse
+    assert auc["auc"] == pytest.approx(mannwhitneyu(better, worse).statistic / (len(better) * len(worse)))
+
+
 def test_samples_are_the_first_prompt_of_each_subtask():
     images, pixels = evaluation_images(0)
     rows = samples.first_prompts(images, pixels)
@@ -136,6 +215,181 @@ def test_samples_are_the_first_prompt_of_each_subtask():
     assert rows["row"].tolist() == list(range(0, 2 * len(SUBTASKS), 2)) and (rows["image"] == 0).all()
     with pytest.raises(SystemExit, match="17 images, images.csv 18"):
         samples.first_prompts(images, pixels[1:])
+
+
+def test_curriculum_changes_are_paired_and_unlocked_prompts_pooled(metrics):
+    every, phases = curriculum_runs(["c_sft", "c_sft_random", "c_dpo"], metrics)
+    _, data = curriculum.draw(every, phases)
+    means = data[(data["part"] == "changes") & data["seed"].isna()].set_index(["method", "against", "quantity"])
+    for method, against in (("c_sft", "sft"), ("c_dpo", "dpo"), ("c_sft", "c_sft_random")):
+        after, before = (value(every, name, "nonunified", "overall")["value"] for name in (method, against))
+        row = means.loc[(method, against, "nonunified")]
+        assert row["change"] == pytest.approx(100 * (before - after).mean())
+        assert row["low"] < row["change"] < row["high"] and row["runs"] == 5
+    assert ("c_sft_random", "c_sft", "nonunified") not in means.index
+    unlocked = data[data["part"] == "unlocked"].set_index("method")
+    assert list(unlocked.index) == ["c_sft", "c_dpo"]  # the control unlocks nothing by design
+    counts = phases[phases["experiment"] == "c_dpo"]
+    k, n = counts["prompts_unlocked"].sum(), counts.loc[counts["phase"] == 1, "prompts_discarded"].sum()
+    interval = binomtest(int(k), int(n)).proportion_ci(method="wilson")
+    shown = unlocked.loc["c_dpo", ["unlocked", "discarded", "percent", "low", "high"]].tolist()
+    assert shown == pytest.approx([k, n, 100 * k / n, 100 * interval.low, 100 * interval.high])
+
+
+def test_curriculum_draws_from_one_run_of_one_arm_with_nothing_discarded(metrics, tmp_path):
+    every, phases = curriculum_runs(["c_sft"], metrics)
+    every, phases = every[every["seed"] == 0], phases[phases["seed"] == 0]
+    phases = phases.assign(prompts_discarded=0, prompts_unlocked=0, samples_added=0)
+    save(*curriculum.draw(every, phases), tmp_path / "curriculum")
+    assert (tmp_path / "curriculum.pdf").stat().st_size > 5000
+    table = tab_curriculum.layout(tab_curriculum.table_data(every, phases))
+    assert table.loc["C-SFT", ("ours", "Unlocked")] == "0 of 0"
+
+
+def test_curriculum_table_sets_ours_beside_the_papers(metrics, tmp_path):
+    every, phases = curriculum_runs(["c_sft", "c_sft_early", "c_sft_generation_only", "c_sft_random", "c_dpo"], metrics)
+    data = tab_curriculum.table_data(every, phases)
+    cells = data.set_index(["method", "quantity"])
+    assert cells.loc[("c_sft", "generation"), "paper"] == 44.18
+    assert cells.loc[("c_sft_early", "nonunified"), "paper"] == 17.14
+    assert cells.loc[("c_dpo", "understanding_win_rate"), "paper"] == 56.00
+    assert cells.loc[("c_sft", "samples_added"), "paper"] == 1091
+    after, before = (value(every, name, "generation", "overall")["value"] for name in ("c_dpo", "dpo"))
+    assert cells.loc[("c_dpo", "gain"), "value"] == pytest.approx(100 * (after - before).mean())
+    added = phases[(phases["experiment"] == "c_sft") & (phases["phase"] == 2)]["samples_added"]
+    assert cells.loc[("c_sft", "samples_added"), "value"] == added.mean()
+    table = tab_curriculum.layout(data)
+    assert table.loc["C-SFT, only generation", ("paper", "Samples added")] == "about 600"
+    assert table.loc["SFT + random samples", ("ours", "Unlocked")] == "–"
+    save_table(table, data, tmp_path / "tab_curriculum")
+    latex, text = ((tmp_path / f"tab_curriculum{suffix}").read_text() for suffix in (".tex", ".md"))
+    for written in (latex, text):
+        assert "44.2" in written and "1,091" in written
+    assert "_" not in latex and "%" not in latex
+
+
+def test_judges_sets_each_quantity_by_the_judge_beside_the_oracles(judged):
+    by_oracle, by_judge, probes = judges.read_inputs(judged)
+    figure, data = judges.draw(by_oracle, by_judge, probes)
+    save(figure, data, judged[0].parent / "judges")
+    means = data[data["seed"].isna()].set_index(["quantity", "method", "by", "less"])[["value", "low", "high", "holds"]]
+    raw = pd.concat([pd.read_csv(file) for file in judged if file.name == "metrics.csv"])
+    cells = raw[raw["subtask"] == "overall"].set_index(["metric", "method", "judge", "seed"])["value"]
+
+    shares = {judge: 100 * cells["generation"].xs(judge, level="judge") for judge in ("oracle", "embedded")}
+    gains = {judge: (share["sft"] - share["pretrained"]).mean() for judge, share in shares.items()}
+    assert means.loc[("gain in generation", "sft", "oracle", ""), "value"] == pytest.approx(gains["oracle"])
+    row = means.loc[("gain in generation", "sft", "embedded", "oracle")]
+    assert row["value"] == pytest.approx(gains["embedded"] - gains["oracle"])
+    assert row["low"] < row["value"] < row["high"]
+    level = means.loc[("generation", "dpo", "embedded", "oracle")]
+    assert level["value"] == pytest.approx((shares["embedded"]["dpo"] - shares["oracle"]["dpo"]).mean())
+    assert level["low"] > 0  # it accepts three of ten wrong images and rejects one of twenty right ones
+    corrected = means.loc[("generation", "dpo", "corrected", "oracle")]
+    assert corrected["low"] < 0 < corrected["high"] and abs(corrected["value"]) < level["value"] / 2
+
+    weak = raw[(raw["metric"] == "weak_generation_n") & raw["subtask"].isin(SUBTASKS) & (raw["judge"] == "embedded")]
+    weak = weak[weak["method"] == "pretrained"]
+    k, n = (weak["value"] * weak["n"]).sum(), weak["n"].sum()
+    interval = binomtest(round(k), int(n)).proportion_ci(method="wilson")
+    row = means.loc[("weak generation", "pretrained", "embedded", "")]
+    assert row[["value", "low", "high"]].tolist() == pytest.approx(
+        [100 * k / n, 100 * interval.low, 100 * interval.high]
+    )
+    assert row["holds"] == "yes" and means.loc[("gain in generation", "sft", "oracle", ""), "holds"] == "yes"
+    assert means.loc[("generation", "dpo", "oracle", ""), "holds"] == ""
+
+    errors = data[data["panel"] == "c"].set_index(["images", "error"])["percent"]
+    wrong = probes[probes["label"] == 0]
+    expected = wrong.groupby(["seed", "subtask"])["judge_verdict"].mean().groupby("seed").mean().mean()
+    assert errors["labelled\nscenes", "false_positive_rate"] == pytest.approx(100 * expected)
+
+
+def test_corrected_values_are_those_of_the_probe_by_hand(judged):
+    by_oracle, by_judge, probes = judges.read_inputs(judged)
+    data = judges.conclusions_data(by_oracle, by_judge, probes)
+    errs = probes.assign(wrong=probes["judge_verdict"] != probes["label"])
+    rates = errs.groupby(["label", "seed", "subtask"])["wrong"].mean()
+    values = []
+    for seed in range(5):
+        rows = by_judge[(by_judge["seed"] == seed) & (by_judge["method"] == "sft")]
+        score = rows[rows["metric"] == "generation"].set_index("subtask")["value"]
+        values.append(
+            np.mean([rogan_gladen(score[name], rates[0, seed, name], rates[1, seed, name]) for name in SUBTASKS])
+        )
+    shown = data[(data["quantity"] == "generation") & (data["method"] == "sft") & (data["by"] == "corrected")]
+    shown = shown[shown["less"] == ""].set_index("seed")["value"]
+    assert shown[shown.index.notna()].tolist() == pytest.approx([100 * one for one in values])
+    assert shown[shown.index.isna()].item() == pytest.approx(100 * np.mean(values))
+
+
+def test_a_judge_without_errors_moves_nothing(tmp_path):
+    inputs = judges.read_inputs(write_judged_runs(tmp_path, seeds=3, false_positives=0, false_negatives=0))
+    data = judges.conclusions_data(*inputs)
+    differences = data[data["less"] == "oracle"]
+    np.testing.assert_allclose(differences[["value", "low", "high"]].fillna(0), 0, atol=1e-9)
+    words = data[data["seed"].isna() & (data["less"] == "")].pivot(
+        index=["quantity", "method"], columns="by", values="holds"
+    )
+    assert (words["oracle"] == words["embedded"]).all() and "yes" in set(words["oracle"])
+
+
+def test_judges_draws_twice_alike_from_one_run_and_with_quality_checks(judged, arms, tmp_path):
+    one = [file for file in judged if "seed=0" in str(file)]
+    for copy in ("first", "second"):
+        save(*judges.draw(*judges.read_inputs(one)), tmp_path / copy)
+    for suffix in (".pdf", ".png", ".csv"):
+        assert (tmp_path / f"first{suffix}").read_bytes() == (tmp_path / f"second{suffix}").read_bytes()
+    checks = arms[(arms["metric"] == "precision_chosen") & arms["method"].isin(["sft", "dpo"])]
+    checks = pd.concat([checks, checks.assign(judge="embedded", value=checks["value"] - 0.1)])
+    checks.to_csv(tmp_path / "quality_check.csv", index=False)
+    inputs = judges.read_inputs([*judged, tmp_path / "quality_check.csv"])
+    data = judges.conclusions_data(*inputs)
+    precision = data[(data["quantity"] == "precision of training set") & data["seed"].isna()]
+    assert precision.loc[precision["less"] == "oracle", "value"].tolist() == pytest.approx([-10, -10])
+    table = tab_judges.layout(data)
+    assert table.loc["precision of training set, DPO", "judge less oracle"].startswith("-10.0 [")
+
+
+def test_judges_table_prints_what_the_figure_draws(judged, tmp_path):
+    data = judges.conclusions_data(*judges.read_inputs(judged))
+    table = tab_judges.layout(data)
+    rows = data[data["seed"].isna()].set_index(["quantity", "method", "by", "less"])
+    row = rows.loc[("generation", "sft", "embedded", "oracle")]
+    assert table.loc["generation, SFT", "judge less oracle"].startswith(f"{row['value']:+.1f} [{row['low']:+.1f}, ")
+    assert table.loc["weak generation, pre-trained", "oracle: conclusion"] == "above 50? yes"
+    assert table.loc["win rate, DPO", "corrected"] == "–"
+    save_table(table, data, tmp_path / "tab_judges")
+    latex = (tmp_path / "tab_judges.tex").read_text()
+    assert "gain in generation, DPO" in latex and "_" not in latex and "%" not in latex
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_reader_of_the_oracle_sees_no_other_judge(name, judged, tmp_path):
+    """The same files with and without the rows of the imperfect judge give the same figure."""
+    files = [file for file in judged if file.name == "metrics.csv"]
+    both = read_metrics(files)
+    alone = pd.concat([pd.read_csv(file) for file in files], ignore_index=True)
+    alone = alone[alone["judge"] != "embedded"]
+    assert len(alone) == len(both) < sum(len(pd.read_csv(file)) for file in files)
+    for copy, metrics in (("both", both), ("alone", alone)):
+        save(*draw(name, metrics), tmp_path / copy)
+    assert (tmp_path / "both.csv").read_bytes() == (tmp_path / "alone.csv").read_bytes()
+
+
+def test_judges_never_mix(judged, tmp_path):
+    embedded = read_metrics([file for file in judged if file.name == "metrics.csv"], "embedded")
+    assert set(embedded["judge"]) == {"none", "embedded"}
+    alone = write_judged_runs(tmp_path, seeds=1)
+    for file in alone:
+        rows = pd.read_csv(file)
+        if "judge" in rows:
+            rows[rows["judge"] != "embedded"].to_csv(file, index=False)
+    with pytest.raises(SystemExit, match="with one base model there is no other judge"):
+        judges.read_inputs(alone)
+    pd.read_csv(alone[0]).drop(columns="judge").to_csv(tmp_path / "old.csv", index=False)
+    with pytest.raises(SystemExit, match="has no column judge"):
+        read_metrics([tmp_path / "old.csv"])
 
 
 def test_same_run_twice_is_refused(metrics, tmp_path):
@@ -194,8 +448,9 @@ def test_base_model_table_passes_and_fails(tmp_path):
         tab_base_model.read_quality(["quality.csv"])
 
 
-def test_command_lines_write_their_files_without_torch(metrics, tmp_path):
+def test_command_lines_write_their_files_without_torch(metrics, arms, judged, tmp_path):
     metrics.to_csv(tmp_path / "metrics.csv", index=False)
+    arms.to_csv(tmp_path / "arms.csv", index=False)
     quality = quality_file(tmp_path / "base=0", [0.5] * 9)
     evaluations = []
     for seed in range(3):
@@ -205,7 +460,14 @@ def test_command_lines_write_their_files_without_torch(metrics, tmp_path):
         evaluations += [str(tmp_path / f"images{seed}.csv"), str(tmp_path / f"images{seed}.npy")]
     jobs = {f"figures.{name}": [str(tmp_path / "metrics.csv")] for name in FIGURES}
     jobs |= {"figures.samples": evaluations, "tables.tab1_main": [str(tmp_path / "metrics.csv")]}
+    jobs["figures.co_degradation"] = [str(tmp_path / "arms.csv")]
     jobs["tables.tab_base_model"] = [str(quality)]
+    jobs["figures.judges"] = jobs["tables.tab_judges"] = [str(file) for file in judged]
+    (tmp_path / "curriculum").mkdir()
+    for name, table in zip(("metrics", "phases"), curriculum_runs(["c_sft"], metrics), strict=True):
+        table.to_csv(tmp_path / f"curriculum/{name}.csv", index=False)
+    inputs = [str(tmp_path / f"curriculum/{name}.csv") for name in ("metrics", "phases")]
+    jobs |= {"figures.curriculum": inputs, "tables.tab_curriculum": inputs}
     code = (
         "import runpy, sys\n"
         f"for name, inputs in {jobs}.items():\n"
@@ -215,6 +477,10 @@ def test_command_lines_write_their_files_without_torch(metrics, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    expected = {f"{name}.{suffix}" for name in [*FIGURES, "samples"] for suffix in ("pdf", "png", "csv")}
-    expected |= {f"{name}.{suffix}" for name in ("tab1_main", "tab_base_model") for suffix in ("tex", "md", "csv")}
+    figures, tables = (
+        (*FIGURES, "judges", "samples", "co_degradation", "curriculum"),
+        ("tab1_main", "tab_base_model", "tab_curriculum", "tab_judges"),
+    )
+    expected = {f"{name}.{suffix}" for name in figures for suffix in ("pdf", "png", "csv")}
+    expected |= {f"{name}.{suffix}" for name in tables for suffix in ("tex", "md", "csv")}
     assert {path.name for path in (tmp_path / "out").iterdir()} == expected

@@ -73,6 +73,27 @@ def test_inverted_verdicts_mirror_balanced_accuracy_and_win_rate(rows):
     assert metrics.win_rate(truth, after, before)[0] == pytest.approx(1 - metrics.win_rate(truth, before, after)[0])
 
 
+def test_rogan_gladen_by_hand():
+    """Of 100 images 50 are right: 45 of them and 10 of the others are accepted, 55 in all."""
+    assert metrics.rogan_gladen(0.55, 0.2, 0.1) == pytest.approx(0.5)
+    assert metrics.rogan_gladen(0.1, 0.2, 0.1) == pytest.approx(-1 / 7)  # not clipped
+    corrected = metrics.rogan_gladen(np.array([0.4, 0.5, 0.9]), np.array([0.0, 0.5, 0.7]), 0.5)
+    np.testing.assert_allclose(corrected, [0.8, np.nan, np.nan])  # a judge that only guesses, and one that is worse
+
+
+@given(verdicts)
+def test_correction_by_the_errors_on_the_very_images_gives_the_truth_back(rows):
+    truth, judged, _ = rows
+    (false_positives, negatives), (false_negatives, positives) = (
+        metrics.false_positive_rate(truth, judged),
+        metrics.false_negative_rate(truth, judged),
+    )
+    if negatives and positives and false_positives + false_negatives < 1:
+        share = metrics.generation(judged)[0]
+        corrected = metrics.rogan_gladen(share, false_positives, false_negatives)
+        assert corrected == pytest.approx(metrics.generation(truth)[0])
+
+
 def small_evaluation():
     images = pd.DataFrame(
         [
@@ -92,7 +113,7 @@ IDENTITY = {"preset": "test", "experiment": "sft", "model": "embedded_janus-0", 
 def test_summary_rows_hold_the_contract():
     images, probe, old = small_evaluation()
     table = metrics.summarise(images, probe, old, IDENTITY)
-    assert list(table.columns) == ["preset", "experiment", "model", "method", "seed", "subtask", "metric", "value", "n"]
+    assert ",".join(table.columns) == "preset,experiment,model,method,seed,subtask,metric,value,n,judge"
     cell = table.set_index(["subtask", "metric"])
     assert set(table["subtask"]) == {*SUBTASKS, *STRATA, "overall"}
     assert not table.duplicated(["subtask", "metric"]).any()
@@ -116,6 +137,61 @@ def test_undefined_shares_are_kept_and_do_not_enter_means():
     assert np.isnan(value) and n == 0
     assert cell.loc[("medium", "weak_generation_n"), "value"] == 1.0
     assert "understanding_win_rate" not in cell.index.get_level_values("metric")
+
+
+def judged_by(images, probe, old, verdict=None):
+    """The three frames with a second judge: its verdict on all, or the truth itself."""
+    truths = images["truth"], probe["label"], old["truth"]
+    return [
+        frame.assign(judge_verdict=truth if verdict is None else verdict)
+        for frame, truth in zip((images, probe, old), truths, strict=True)
+    ]
+
+
+def test_a_second_judge_by_hand():
+    """single_object: images 0 have (truth, verdict) (1, 1) and (0, 0); a judge that says 1 of everything."""
+    images, probe, old = small_evaluation()
+    table = metrics.summarise(*judged_by(images, probe, old, verdict=1), IDENTITY)
+    cell = table[table["judge"] == "embedded"].set_index(["subtask", "metric"])[["value", "n"]]
+    assert tuple(cell.loc[("single_object", "generation")]) == (1.0, 2)
+    assert tuple(cell.loc[("single_object", "weak_generation")]) == (0.0, 1)
+    assert tuple(cell.loc[("single_object", "false_negative_rate_n")]) == (2 / 3, 3)
+    assert tuple(cell.loc[("single_object", "understanding_win_rate")]) == (0.0, 1)  # its new verdict is no
+    assert tuple(cell.loc[("single_object", "triple_110")]) == (1, 2)
+    assert tuple(cell.loc[("single_object", "judge_false_positive_rate")]) == (1.0, 1)
+    assert tuple(cell.loc[("overall", "judge_probe_balanced_accuracy")]) == (0.5, 18)
+    assert np.isnan(cell.loc[("single_object", "generation_corrected"), "value"])  # it cannot tell right from wrong
+
+    images.loc[images["subtask"] == "shape", ["image", "truth"]] = [[0, 1], [0, 1], [0, 0]]
+    images, probe, old = judged_by(images, probe, old)
+    shape = images["subtask"] == "shape"
+    images.loc[shape, "judge_verdict"] = [1, 1, 1]
+    probe = pd.concat([probe, *[probe[probe["subtask"] == "shape"]] * 3])
+    probe.loc[probe["subtask"] == "shape", "judge_verdict"] = [0, 1, 1, 1, 0, 1, 0, 0]  # 1 of 4 wrong, 3 of 4 right
+    table = metrics.summarise(images, probe, old, IDENTITY)
+    cell = table[table["judge"] == "embedded"].set_index(["subtask", "metric"])[["value", "n"]]
+    assert tuple(cell.loc[("shape", "generation_corrected")]) == (pytest.approx((1 - 1 / 4) / (1 - 1 / 4 - 1 / 4)), 3)
+
+
+def test_a_judge_like_the_oracle_gives_its_rows_and_changes_none_of_them():
+    alone = metrics.summarise(*small_evaluation(), IDENTITY)
+    table = metrics.summarise(*judged_by(*small_evaluation()), IDENTITY)
+    same = table[table["judge"] != "embedded"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(same, alone)
+    oracle = alone[alone["judge"] == "oracle"].drop(columns="judge")
+    embedded = table[(table["judge"] == "embedded") & table["metric"].isin(oracle["metric"])].drop(columns="judge")
+    pd.testing.assert_frame_equal(embedded.reset_index(drop=True), oracle.reset_index(drop=True))
+    cell = table.set_index(["subtask", "metric", "judge"])["value"]
+    assert cell["overall", "judge_balanced_accuracy_n", "embedded"] == 1
+    assert cell["overall", "generation_corrected", "embedded"] == cell["overall", "generation", "oracle"]
+
+
+def test_metrics_without_a_judge_are_those_of_verdicts_and_labels_alone():
+    table = metrics.summarise(*judged_by(*small_evaluation()), IDENTITY)
+    expected = {"nonunified", "nonunified_n", "balanced_accuracy"}
+    expected |= {"probe_false_positive_rate", "probe_false_negative_rate"}
+    assert set(table.loc[table["judge"] == "none", "metric"]) == expected
+    assert not table.duplicated(["subtask", "metric", "judge"]).any()
 
 
 def test_one_altered_verdict_changes_the_summary():

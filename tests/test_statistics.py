@@ -7,10 +7,13 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from replication.statistics import (
+    auc_ci,
     bootstrap_ci,
     cluster_bootstrap_ci,
     correlation_ci,
+    difference_interval,
     iqm,
+    kappa_ci,
     paired_bootstrap_ci,
     wilson_interval,
 )
@@ -112,3 +115,48 @@ def test_correlation_of_the_papers_own_points():
 
 def test_a_constant_has_no_correlation():
     assert np.isnan(correlation_ci([1, 2, 3], [5, 5, 5])).all()
+
+
+def test_difference_of_proportions_is_newcombes():
+    """Newcombe (1998), table II, (a): 56/70 - 48/80 with his method 10."""
+    assert difference_interval(56, 70, 48, 80) == pytest.approx([0.0524, 0.3339], abs=5e-5)
+    low, high = difference_interval(48, 80, 56, 70)
+    assert (-high, -low) == pytest.approx(tuple(difference_interval(56, 70, 48, 80)))
+
+
+def test_kappa_of_a_table_worked_by_hand():
+    """20 yes-yes, 5 yes-no, 10 no-yes, 15 no-no: agreement 0.7, by chance 0.5."""
+    first, second = np.repeat([1, 1, 0, 0], [20, 5, 10, 15]), np.repeat([1, 0, 1, 0], [20, 5, 10, 15])
+    kappa, low, high = kappa_ci(first, second)
+    assert kappa == pytest.approx(0.4)
+    assert low < kappa < high and 0.4 < high - low < 0.6  # 4 standard errors of 0.13 (Fleiss, Cohen and Everitt 1969)
+    assert kappa_ci(first, first)[0] == 1
+    assert kappa_ci(np.ones(50), second) == (0, 0, 0)
+    assert np.isnan(kappa_ci(np.ones(5), np.ones(5))).all()
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans(), st.integers(0, 5)), min_size=4, max_size=30))
+def test_auc_is_mann_whitneys_share(cases):
+    scores, positive, runs = map(np.array, zip(*cases, strict=True))
+    estimate, low, high = auc_ci(scores, positive, runs, runs % 2, repetitions=200)
+    if positive.all() or not positive.any():
+        assert np.isnan([estimate, low, high]).all()
+        return
+    u = stats.mannwhitneyu(scores[positive], scores[~positive]).statistic
+    assert estimate == pytest.approx(u / (positive.sum() * (~positive).sum()))
+    mirrored = auc_ci(-scores, positive, runs, runs % 2, repetitions=200)
+    assert mirrored == pytest.approx((1 - estimate, 1 - high, 1 - low))
+
+
+def test_auc_intervals_resample_runs_and_not_cases():
+    """Cases of a run that are copies of one another carry no more than one."""
+    rng = np.random.default_rng(0)
+    positive = np.arange(24) % 2 == 0
+    scores, runs = rng.normal(size=24) + positive, np.arange(24) // 2
+    clusters = runs % 3
+    once = auc_ci(scores, positive, runs, clusters)
+    copies = auc_ci(*(np.repeat(column, 10) for column in (scores, positive, runs, clusters)))
+    assert copies == pytest.approx(once)
+    many_runs = auc_ci(*(np.repeat(column, 10) for column in (scores, positive)), np.arange(240), np.arange(240))
+    assert many_runs[2] - many_runs[1] < 0.6 * (once[2] - once[1])
+    assert auc_ci(positive, positive, runs, clusters) == (1, 1, 1)

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import chi2_contingency, chisquare
 
-from replication.supervision import discard_pool, quality, select
+from replication.supervision import discard_pool, quality, select, usable
 
 LOGITS = {  # prompt: alignment logits of its candidates; accepted above 0
     "mixed": [2.0, -1.0, 3.0, -4.0],
@@ -77,7 +78,10 @@ def test_hand_worked_quality():
 
 @settings(deadline=None)
 @given(
-    random_candidates, st.sampled_from(["sft", "dpo"]), st.sampled_from(["accept_all", "contrast"]), st.integers(1, 3)
+    random_candidates,
+    st.sampled_from(["sft", "dpo"]),
+    st.sampled_from(["accept_all", "contrast", "best"]),
+    st.integers(1, 3),
 )
 def test_what_every_training_set_obeys(candidates, method, rule, images_per_prompt):
     samples = selected(candidates, method, rule, images_per_prompt)
@@ -140,17 +144,19 @@ def test_empty_selection_says_what_happened(prompts):
 
 
 def test_unknown_settings_are_named():
-    with pytest.raises(ValueError, match="not 'sft' with 'best'"):
-        select(frame(LOGITS), "sft", "best", 1)
+    with pytest.raises(ValueError, match="not 'sft' with 'better'"):
+        select(frame(LOGITS), "sft", "better", 1)
     with pytest.raises(ValueError, match="images_per_prompt is 0"):
         select(frame(LOGITS), "sft", "contrast", 0)
 
 
-def station(tmp_path, candidates, name="training_set.csv", **config):
+def station(tmp_path, candidates, name="training_set.csv", seed=0, **config):
     folder = tmp_path / "candidates"
     folder.mkdir(exist_ok=True)
     candidates.to_csv(folder / "candidates.csv", index=False)
-    command = [sys.executable, "-m", "replication.supervision", "--seed", "0", "--candidates", str(folder)]
+    config = {"corruption": "none", "corruption_strength": None, **config}
+    config = {"candidates_per_prompt": int(candidates["candidate"].max()) + 1, "threshold": None, **config}
+    command = [sys.executable, "-m", "replication.supervision", "--seed", str(seed), "--candidates", str(folder)]
     command += ["--config", json.dumps(config), "--output", str(tmp_path / name)]
     return subprocess.run(command, check=False, capture_output=True, text=True)
 
@@ -180,3 +186,83 @@ def test_ranking_is_by_margin_not_by_position():
     first = candidates[candidates["verdict"] == 1].drop_duplicates("prompt_id").index
     assert set(first) != set(chosen)
     assert candidates.loc[chosen, "alignment_logit"].mean() > candidates.loc[first, "alignment_logit"].mean()
+
+
+def test_only_the_first_candidates_count_and_rows_keep_their_numbers():
+    first = usable(frame(LOGITS), 2, None)
+    assert first.index.tolist() == [0, 1, 4, 5, 8, 9, 12, 13]
+    assert select(first, "sft", "contrast", 1)["chosen"].tolist() == [0]  # the others agree on their first two
+    assert select(usable(frame(LOGITS), 3, None), "dpo", "contrast", 1)[["chosen", "rejected"]].to_numpy().tolist() == [
+        [2, 1],
+        [12, 14],
+    ]
+    assert discard_pool(first)["prompt"].tolist() == ["all rejected"]
+    pd.testing.assert_frame_equal(usable(frame(LOGITS), 4, None), frame(LOGITS))
+    for number in (0, 5):
+        with pytest.raises(ValueError, match=f"candidates_per_prompt is {number}, but 4 candidates were drawn"):
+            usable(frame(LOGITS), number, None)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "accepted", "contrast"),
+    [
+        (0.0, [0, 2, 4, 5, 6, 7, 12, 13], [2, 12]),
+        (1.0, [0, 2, 5, 6], [2, 6]),  # a margin of 1 is not above 1
+        (2.5, [2, 6], [2, 6]),
+        (-1.5, [0, 1, 2, 4, 5, 6, 7, 8, 11, 12, 13], [2, 11, 12]),
+    ],
+)
+def test_another_threshold_takes_the_verdicts_anew(threshold, accepted, contrast):
+    candidates = usable(frame(LOGITS).assign(verdict=0), 4, threshold)
+    assert candidates.index[candidates["verdict"] == 1].tolist() == accepted
+    assert select(candidates, "sft", "contrast", 1)["chosen"].tolist() == contrast
+    assert select(candidates, "sft", "accept_all", 1)["chosen"].tolist() == accepted
+
+
+def test_rules_that_ask_for_less_than_a_disagreement():
+    candidates = frame(LOGITS)
+    assert select(candidates, "sft", "best", 1)["chosen"].tolist() == [2, 6, 12]
+    assert select(candidates, "sft", "best", 2)["chosen"].tolist() == [2, 0, 6, 5, 12, 13]
+    assert select(candidates, "sft", "top", 1)["chosen"].tolist() == [
+        2,
+        6,
+        11,
+        12,
+    ]  # also of the prompt with none accepted
+
+
+def test_a_random_candidate_is_any_accepted_one_alike():
+    logits = [3.0, -1.0, 1.0, 2.0, -2.0, -3.0]
+    candidates = frame({f"prompt {index}": logits for index in range(3000)})
+    pairs = select(candidates, "dpo", "random", 1, np.random.default_rng(0))
+    for column, places in (("chosen", [0, 2, 3]), ("rejected", [1, 4, 5])):
+        counts = candidates.loc[pairs[column], "candidate"].value_counts()
+        assert sorted(counts.index) == places
+        assert chisquare(counts).pvalue > 0.001
+    together = pd.crosstab(
+        *(candidates.loc[pairs[column], "candidate"].to_numpy() for column in ("chosen", "rejected"))
+    )
+    assert chi2_contingency(together).pvalue > 0.001  # drawn independently
+    three = select(candidates, "sft", "random", 2, np.random.default_rng(0))
+    assert three.groupby("prompt_id").size().eq(2).all() and not three["chosen"].duplicated().any()
+
+
+def test_station_uses_its_numbers_and_draws_by_the_seed(tmp_path):
+    rng = np.random.default_rng(0)
+    candidates = frame({f"prompt {index}": rng.normal(size=10) for index in range(40)})
+    random = {"method": "sft", "rule": "random", "images_per_prompt": 1}
+    for name, seed in (("first", 0), ("again", 0), ("other", 1)):
+        assert station(tmp_path, candidates, f"{name}.csv", seed, **random).returncode == 0
+    first, again, other = ((tmp_path / f"{name}.csv").read_bytes() for name in ("first", "again", "other"))
+    assert first == again != other
+
+    config = {**random, "rule": "contrast", "candidates_per_prompt": 3, "threshold": 0.5}
+    assert station(tmp_path, candidates, "few.csv", **config).returncode == 0
+    chosen = candidates.loc[pd.read_csv(tmp_path / "few.csv")["chosen"]]
+    best = candidates[candidates["candidate"] < 3].groupby("prompt_id")["alignment_logit"].agg(["min", "max"])
+    expected = best[(best["max"] > 0.5) & (best["min"] <= 0.5)]
+    assert sorted(chosen["alignment_logit"]) == sorted(expected["max"]) and len(chosen) > 10
+    accepted = pd.read_csv(tmp_path / "supervision.csv").set_index("metric").loc["accepted_share"]
+    assert accepted["n"] == 40 * 3 and accepted["value"] < 0.5
+    done = station(tmp_path, candidates, **{**config, "candidates_per_prompt": 11})
+    assert done.returncode == 1 and "10 candidates were drawn for each prompt" in done.stderr

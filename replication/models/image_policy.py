@@ -85,6 +85,12 @@ class ImagePolicy(PreTrainedModel):
         num_codes = self.backbone.generation_embeddings.num_embeddings
         return [[num_codes + i for i in ids] for ids in self.unified.generation_ids(prompts)]
 
+    def without_prompts(self, input_ids):
+        """Joint ids (B, L) with the prompts as sampling with guidance reads no prompt; image codes stay."""
+        num_codes = self.backbone.generation_embeddings.num_embeddings
+        text = num_codes + self.unified.unconditional_ids(input_ids - num_codes)
+        return torch.where(input_ids < num_codes, input_ids, text)
+
     def forward(self, input_ids, attention_mask=None, position_ids=None, use_cache=False):
         """Logits (B, L, V_image) of the next image code at every position of joint ids (B, L)."""
         features = self.backbone(input_ids, attention_mask, position_ids, use_cache).last_hidden_state

@@ -56,3 +56,12 @@ class UnifiedModel(ABC):
         """The generation branch as a causal language model over a joint vocabulary, a PreTrainedModel for TRL that shares
         its parameters with this model. Only parameters that match `trained_modules` are trainable. Its method
         `prompt_ids(prompts)` gives the prompts as lists of ids; completions are image codes as they are."""
+
+    @abstractmethod
+    def image_features(self, images):
+        """What the vision encoder sees, (B, D): the mean over an image's patches, to measure how alike images are."""
+
+    @abstractmethod
+    def prompt_features(self, prompts):
+        """What the language model reads, (B, D): the mean of its last hidden states over a prompt, to measure how alike
+        prompts are."""

@@ -15,6 +15,11 @@ DECODED_AT_ONCE = (
 )
 
 
+def at_least_single(values):
+    """`values` in float32, or in the precision that they have where it is higher."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 class JanusModel(UnifiedModel):
     """A Janus checkpoint and the wordings by which it is asked.
 
@@ -67,11 +72,9 @@ class JanusModel(UnifiedModel):
     def sample_images(self, prompts, seeds, guidance_scale, temperature):
         unique = list(dict.fromkeys(prompts))
         input_ids, attention_mask = self._generation_inputs(unique)
-        tokenizer = self.processor.tokenizer
-        kept = (input_ids == tokenizer.bos_token_id) | (input_ids == tokenizer.boi_token_id)
         samples = self.sampler.sample(
             input_ids,
-            torch.where(kept, input_ids, tokenizer.pad_token_id),
+            self.unconditional_ids(input_ids),
             attention_mask,
             [unique.index(prompt) for prompt in prompts],
             seeds,
@@ -91,8 +94,8 @@ class JanusModel(UnifiedModel):
         return torch.cat(images).numpy()
 
     def alignment_logits(self, images, prompts):
-        last = self._hidden_states(images, *self._questions(prompts))[:, -1].float()
-        accept, reject = self.model.lm_head.weight[[self.accept_id, self.reject_id]].float()
+        last = at_least_single(self._hidden_states(images, *self._questions(prompts))[:, -1])
+        accept, reject = at_least_single(self.model.lm_head.weight[[self.accept_id, self.reject_id]])
         return last @ (accept - reject)
 
     @torch.no_grad()
@@ -125,7 +128,7 @@ class JanusModel(UnifiedModel):
             position_ids=position_ids(attention_mask),
             use_cache=False,
         ).last_hidden_state[:, -codes.shape[1] :]
-        log_probs = log_softmax(self.model.model.generation_head(hidden_states).float(), dim=-1)
+        log_probs = log_softmax(at_least_single(self.model.model.generation_head(hidden_states)), dim=-1)
         return log_probs.gather(2, codes[..., None])[..., 0]
 
     def prompt_log_probs(self, images, prompts):
@@ -143,16 +146,40 @@ class JanusModel(UnifiedModel):
             torch.cat([request_ids, labels], dim=1),
             torch.cat([request_mask, is_caption.long()], dim=1),
         )[:, -labels.shape[1] - 1 : -1]
-        log_probs = log_softmax(self.model.lm_head(hidden_states).float(), dim=-1)
+        log_probs = log_softmax(at_least_single(self.model.lm_head(hidden_states)), dim=-1)
         return (log_probs.gather(2, labels[..., None])[..., 0] * is_caption).sum(dim=1)
 
     def image_policy(self, trained_modules):
         return ImagePolicy(self, trained_modules)
 
+    @torch.no_grad()
+    def image_features(self, images):
+        features = self.model.model.get_image_features(self.pixel_values(images), return_dict=True).pooler_output
+        return features.float().mean(dim=1)
+
+    @torch.no_grad()
+    def prompt_features(self, prompts):
+        input_ids, attention_mask = self._tokenize(list(prompts))
+        hidden_states = self.model.model.language_model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids(attention_mask),
+            use_cache=False,
+        ).last_hidden_state
+        read = attention_mask[..., None].float()
+        return (hidden_states.float() * read).sum(dim=1) / read.sum(dim=1)
+
     def generation_ids(self, prompts):
         """Token ids of each prompt as the generation branch reads it, up to begin-of-image: one list per prompt."""
         input_ids, attention_mask = self._generation_inputs(prompts)
         return [ids[mask.bool()].tolist() for ids, mask in zip(input_ids, attention_mask, strict=True)]
+
+    def unconditional_ids(self, input_ids):
+        """`input_ids` of prompts with padding in place of all but begin-of-sequence and begin-of-image: what guidance takes
+        for no prompt."""
+        tokenizer = self.processor.tokenizer
+        kept = (input_ids == tokenizer.bos_token_id) | (input_ids == tokenizer.boi_token_id)
+        return torch.where(kept, input_ids, tokenizer.pad_token_id)
 
     def pixel_values(self, images):
         """Normalised pixels (B, 3, H, W) of images (B, h, w, 3) uint8; images that need no resizing are handled as one

@@ -5,19 +5,25 @@ from replication.files import atomic_file
 
 def save_table(table, data, prefix):
     """Write `table` (formatted strings) to `prefix`.tex and .md, and `data` (the numbers) to `prefix`.csv."""
-    latex = table.style.format(escape="latex").format_index(escape="latex", axis=0).format_index(escape="latex", axis=1)
-    column_format = "l" * table.index.nlevels + "r" * table.shape[1]
-    texts = {
-        ".tex": latex.to_latex(hrules=True, column_format=column_format, multicol_align="c", multirow_align="t"),
-        ".md": markdown(table),
-    }
-    for suffix, text in texts.items():
+    write_table(latex(table, "l" * table.index.nlevels + "r" * table.shape[1]), markdown(table), data, prefix)
+
+
+def write_table(tex, text, data, prefix):
+    """Write LaTeX, Markdown and numbers beside each other."""
+    for suffix, content in ((".tex", tex), (".md", text)):
         with atomic_file(prefix.with_name(prefix.name + suffix)) as partial:
-            partial.write_text(
-                text.replace("↑", r"$\uparrow$").replace("↓", r"$\downarrow$") if suffix == ".tex" else text
-            )
+            partial.write_text(content)
     with atomic_file(prefix.with_name(prefix.name + ".csv")) as partial:
         data.to_csv(partial, index=False, float_format="%.6g")
+
+
+def latex(table, column_format):
+    """A tabular with the rules of booktabs; arrows become mathematics."""
+    styled = (
+        table.style.format(escape="latex").format_index(escape="latex", axis=0).format_index(escape="latex", axis=1)
+    )
+    text = styled.to_latex(hrules=True, column_format=column_format, multicol_align="c", multirow_align="t")
+    return text.replace("↑", r"$\uparrow$").replace("↓", r"$\downarrow$")
 
 
 def markdown(table):

@@ -1,0 +1,120 @@
+"""Station: the claims of configs/claims.yaml, each with estimate, interval, test and verdict on the results at hand.
+
+The rule by which a verdict is reached, and the correction for many claims, are written in configs/claims.yaml. A claim that
+no result judges, or that was registered after the results, gets no verdict: it goes to claims_not_judged.csv.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from replication.claim_registry import REGISTERED, digest, load_claims
+from replication.claim_statistics import measure
+from replication.files import atomic_file
+from replication.resampling import holm
+
+COLUMNS = ["claim", "statement", "estimate", "ci_low", "ci_high", "seeds", "test", "criterion", "verdict"]
+COLUMNS += ["paper_value", "source"]
+NOT_JUDGED = ["claim", "statement", "reason"]
+TESTS = {"sign_flip": "sign-flip test", "permutation": "permutation test"}
+FILES = {"images": "images.csv", "pretrained": "pretrained_verdicts.csv", "probes": "probe_verdicts.csv"}
+
+
+def read_evaluations(folders):
+    """The results at hand (see claim_statistics.py), and a frame experiment, seed, registered: the digests that each
+    evaluation carries, {claim: digest}."""
+    data, runs = {name: [] for name in (*FILES, "pools")}, []
+    for folder in folders:
+        identity = pd.read_csv(folder / "metrics.csv", nrows=1)[["experiment", "model", "seed"]].iloc[0].to_dict()
+        runs.append({**identity, "registered": json.loads((folder / REGISTERED).read_text())})
+        files = {name: folder / file for name, file in FILES.items()} | {"pools": folder.parent / "discard_pool.csv"}
+        for name, file in files.items():
+            if file.exists():
+                data[name].append(pd.read_csv(file).assign(**identity))
+    runs = pd.DataFrame(runs)
+    if runs.duplicated(["experiment", "seed"]).any():
+        raise SystemExit("The same run is given twice in --inputs; name each evaluation once.")
+    return {name: pd.concat(frames, ignore_index=True) for name, frames in data.items() if frames}, runs
+
+
+def why_not_judged(name, claim, runs):
+    """Why no verdict is due, as a sentence; None when one is."""
+    needed = runs[runs["experiment"].isin(claim["needs"])]
+    missing = [experiment for experiment in claim["needs"] if experiment not in set(needed["experiment"])]
+    if missing:
+        return f"not run: needs {', '.join(missing)}"
+    if needed.groupby("seed")["experiment"].nunique().min() < len(claim["needs"]):
+        return "not run: its experiments have different runs"
+    if any(registered.get(name) != digest(name, claim) for registered in needed["registered"]):
+        return "registered after these results"
+    return None
+
+
+def decide(claim, estimate, low, high, corrected):
+    """`reproduced`, `not reproduced` or `inconclusive`: the rule of configs/claims.yaml."""
+    sign = 1 if claim["direction"] == "greater" else -1
+    low, high = sorted((sign * low, sign * high))
+    minimum, no_effect = sign * claim["minimum"], sign * claim["no_effect"]
+    if high < minimum:
+        return "not reproduced"
+    if corrected < claim["significance"] and sign * estimate >= minimum and low > no_effect:
+        return "reproduced"
+    return "inconclusive"
+
+
+def criterion(claim):
+    side, beyond = ("at least", "above") if claim["direction"] == "greater" else ("at most", "below")
+    return (
+        f"estimate {side} {claim['minimum']:g}, interval {beyond} {claim['no_effect']:g}, "
+        f"Holm-corrected p below {claim['significance']:g}"
+    )
+
+
+def judge(claims, data, runs):
+    """Frames of `COLUMNS`, the claims with a verdict, and of `NOT_JUDGED`, the rest."""
+    measured, not_judged, late = {}, [], 0
+    for name, claim in tqdm(claims.items(), desc="claims"):
+        reason = why_not_judged(name, claim, runs)
+        if reason is None:
+            measured[name] = measure(claim, data)
+        else:
+            not_judged.append((name, claim["statement"], reason))
+            late += reason.startswith("registered after")
+    registered = {name for digests in runs["registered"] for name in digests}
+    withdrawn = [(name, "", "withdrawn after these results") for name in sorted(registered - set(claims))]
+    family = len(claims) - late  # a claim that was not run takes part with p = 1
+    p_values = [one[3] for one in measured.values()]
+    corrected = holm(p_values + [1.0] * (family - len(p_values)))[: len(p_values)]
+    rows = []
+    for (name, (estimate, low, high, p_value)), holm_p in zip(measured.items(), corrected, strict=True):
+        claim = claims[name]
+        seeds = runs.loc[runs["experiment"] == claim["needs"][0], "seed"].nunique()
+        unit = claim["unit"].partition(", because")[0]
+        test = f"{TESTS[claim['test']]} over {unit}: p = {p_value:.2g}, {holm_p:.2g} after Holm over {family} claims"
+        verdict = decide(claim, estimate, low, high, holm_p)
+        paper = np.nan if claim["paper_value"] is None else claim["paper_value"]
+        columns = (claim["statement"], estimate, low, high, seeds, test, criterion(claim), verdict, paper)
+        rows.append((name, *columns, claim["source"]))
+    return pd.DataFrame(rows, columns=COLUMNS), pd.DataFrame(not_judged + withdrawn, columns=NOT_JUDGED)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--claims", required=True, type=Path, help="configs/claims.yaml")
+    parser.add_argument("--inputs", required=True, nargs="+", type=Path, help=f"the {REGISTERED} of every evaluation")
+    parser.add_argument("--output", required=True, type=Path, help="claims.csv; claims_not_judged.csv goes beside it")
+    arguments = parser.parse_args()
+    claims = load_claims(arguments.claims)
+    judged, not_judged = judge(claims, *read_evaluations([path.parent for path in arguments.inputs]))
+    beside = arguments.output.with_name("claims_not_judged.csv")
+    for path, frame in ((beside, not_judged), (arguments.output, judged)):
+        with atomic_file(path) as partial:
+            frame.to_csv(partial, index=False, float_format="%.6g")
+
+
+if __name__ == "__main__":
+    main()

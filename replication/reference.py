@@ -1,0 +1,84 @@
+"""Station: the CSV files of a finished preset, gathered to be committed, with one record of where they come from.
+
+Metrics of every run; of the experiments behind the claims also what the claims are recomputed from. Models, images and logs
+stay behind.
+"""
+
+import argparse
+import json
+import platform
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from replication.claim_registry import REGISTERED
+from replication.claims import FILES
+from replication.files import atomic_directory
+
+SAME_IN_ALL = ("commit", "uncommitted_changes", "python", "packages", "threads", "device")
+
+
+def processor():
+    """Name of the processor; what the system calls it where Linux does not say."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def origin(results):
+    """One record for all evaluations below `results`: code, packages, device, runs, and hours of computing.
+
+    Raises SystemExit when they were not all made by one commit without changes, with the same packages.
+    """
+    records = [json.loads(file.read_text()) for file in sorted(results.glob("*/seed=*/evaluation/provenance.json"))]
+    if not records:
+        raise SystemExit(f"{results} holds no evaluation; run the preset to its end first.")
+    common = {key: records[0][key] for key in SAME_IN_ALL}
+    for record in records:
+        for key, value in common.items():
+            if record[key] != value:
+                raise SystemExit(
+                    f"The evaluations below {results} differ in {key} ({record[key]} and {value}); run them again from one commit."
+                )
+    if common["commit"] is None or common["uncommitted_changes"]:
+        raise SystemExit(f"The evaluations below {results} come from uncommitted code; commit it and run them again.")
+    times = [json.loads(file.read_text().splitlines()[-1])["s"] for file in results.glob("**/*.benchmark.jsonl")]
+    return {
+        "command": f"snakemake --cores all reference --config preset={results.name}",
+        **common,
+        "processor": processor(),
+        "job_hours": round(sum(times) / 3600, 2),
+        "seeds": sorted({record["seed"] for record in records}),
+        "experiments": sorted({record["config"]["experiment"] for record in records}),
+    }
+
+
+def files_of(results, judged):
+    """CSV and JSON files, relative to `results`: metrics of all runs, and of the experiments `judged` all that claims read."""
+    patterns = ["claims*.csv", "*/seed=*/evaluation/metrics.csv", "*/seed=*/quality_check.csv", "*/seed=*/phases.csv"]
+    patterns += [f"{name}/seed=*/evaluation/{file}" for name in judged for file in (*FILES.values(), REGISTERED)]
+    patterns += [f"{name}/seed=*/discard_pool.csv" for name in judged]
+    return sorted({file.relative_to(results) for pattern in patterns for file in results.glob(pattern)})
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--results", required=True, type=Path, help="results/<preset>, finished")
+    parser.add_argument("--claims", required=True, type=Path, help="configs/claims.yaml")
+    parser.add_argument("--output", required=True, type=Path, help="folder to write")
+    arguments = parser.parse_args()
+    given = set(pd.read_csv(arguments.results / "claims.csv")["claim"])
+    claims = yaml.safe_load(arguments.claims.read_text())["claims"]
+    judged = sorted({experiment for name in given for experiment in claims[name]["needs"]})
+    record = origin(arguments.results)
+    with atomic_directory(arguments.output) as partial:
+        for file in files_of(arguments.results, judged):
+            (partial / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(arguments.results / file, partial / file)
+        (partial / "provenance.json").write_text(json.dumps(record, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+# Which model draws, judges, is trained and is evaluated in an experiment, and whose candidates it uses (`origin` in
+# configs/experiment.yaml).
+def origin(experiment):
+    return load_stage("origin", PRESET, BASE, experiment, OVERRIDES)
+
+
+def model_of(wildcards, experiment):
+    """The model that an experiment ends with, in the run of the wildcards."""
+    return base_model(wildcards) if experiment == "baseline" else f"<results>/{experiment}/seed={wildcards.seed}/model"
+
+
+def starting_model(wildcards):
+    """The model that draws and judges the candidates of an experiment and is trained further."""
+    return model_of(wildcards, origin(wildcards.experiment)["starts_from"])
+
+
+def evaluated_model(wildcards):
+    return model_of(wildcards, origin(wildcards.experiment)["evaluates"])
+
+
+def round_of(experiment):
+    """How many trainings lead to the model that an experiment ends with: 0 for the pre-trained one."""
+    return 0 if experiment == "baseline" else 1 + round_of(origin(experiment)["starts_from"])
+
+
+def candidates_stream(wildcards):
+    """Name of the random stream of candidates: every round of a closed loop draws anew."""
+    rounds = round_of(wildcards.get("experiment", "baseline"))
+    return "candidates" if rounds < 2 else f"candidates-{rounds}"
+
+
+def candidates_of(file):
+    """Input function: this file of an experiment's candidates, its own or those that the experiments of a run share."""
+
+    def path(wildcards):
+        own, shared = (
+            load_stage("candidates", PRESET, BASE, name, OVERRIDES) for name in (wildcards.experiment, "baseline")
+        )
+        if origin(wildcards.experiment)["starts_from"] == "baseline" and own == shared:
+            return f"<results>/candidates/seed={wildcards.seed}/{file}"
+        return f"<results>/{wildcards.experiment}/seed={wildcards.seed}/candidates/{file}"
+
+    return path

@@ -1,0 +1,499 @@
+"""Claims: each verdict recomputed from the CSV files by other means, changed by other data, and never given too late."""
+
+import json
+import re
+import subprocess
+import sys
+from functools import cache
+from inspect import signature
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from scipy.stats import rankdata
+from synthetic_evaluations import write_evaluations
+
+from replication import claim_statistics
+from replication.claim_registry import CLAIMS, STATISTICS, digest, experiments_to_judge, load_claims
+from replication.claims import COLUMNS, decide, judge, read_evaluations
+from replication.metrics import summarise
+
+ROOT = Path(__file__).parents[1]
+ALL = load_claims()
+REFERENCES = [path.parent for path in sorted((ROOT / "results/reference").glob("*/claims.csv"))]
+REPLICATES = 400
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Invented results in which every claim holds."""
+    folder = tmp_path_factory.mktemp("results")
+    write_evaluations(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def read(folder):
+    return read_evaluations(sorted(folder.glob("*/seed=*/evaluation")))
+
+
+@pytest.fixture
+def results(read):
+    data, runs = read
+    return {name: frame.copy() for name, frame in data.items()}, runs.copy()
+
+
+@pytest.fixture(scope="module")
+def claims_file(folder, read):
+    """claims.csv of the invented results, by the station's own functions."""
+    judge(ALL, *read)[0].to_csv(folder / "claims.csv", index=False)
+    return folder / "claims.csv"
+
+
+@cache
+def table(folder, experiment, file, unit, number):
+    frames = []
+    for path in (folder / experiment).glob(f"seed=*/{file}"):
+        run = path.parents[len(Path(file).parts) - 1]
+        model = pd.read_csv(run / "evaluation/metrics.csv", nrows=1)["model"].item()
+        frames.append(pd.read_csv(path).assign(seed=run.name, model=model))
+    table = pd.concat(frames)
+    if unit == "pair":
+        table["pair"] = table["probe_id"] // 2
+    table = table.assign(unit=table[unit], number=table[number])
+    return table.set_index(["model", "seed", "subtask", "unit", "number"], drop=False).sort_index()
+
+
+class Recount:
+    """The claims once more: series with one row per run, prompt (or pair of scenes) and image, straight from the files."""
+
+    def __init__(self, folder, claim):
+        self.folder, self.claim, self.sign = folder, claim, 1 if claim["direction"] == "greater" else -1
+
+    def own(self, experiment, first=True):
+        images = table(self.folder, experiment, "evaluation/images.csv", "prompt_id", "image")
+        return images[images["image"] == 0] if first else images
+
+    def old(self, experiment):
+        return table(self.folder, experiment, "evaluation/pretrained_verdicts.csv", "prompt_id", "image")
+
+    def right_scenes(self, experiment):
+        probes = table(self.folder, experiment, "evaluation/probe_verdicts.csv", "pair", "probe_id")
+        return (probes["verdict"] == probes["label"]) * 1.0
+
+    def unlocked(self, experiment):
+        pool = table(self.folder, experiment, "discard_pool.csv", "prompt_id", "prompt_id")
+        return (pool["unlocked"] > 0) * 1.0
+
+    def metric(self, name, experiment):
+        if name == "balanced_accuracy":
+            return self.right_scenes(experiment)
+        images = self.own(experiment)
+        return (images["truth"] if name == "generation" else 1 - images["verdict"]) * 1.0
+
+    # Three ways to read a claim: its value, its value in resamples, its p-value.
+
+    def value(self, top, bottom=None):
+        return 100 * (top.mean() if bottom is None else top.sum() / bottom.sum())
+
+    def replicates(self, top, bottom=None):
+        bottom = np.ones(len(top)) if bottom is None else bottom.to_numpy(float)
+        rows = top.index.to_frame(index=False)
+        seeds, units = (pd.Index(rows[name].unique()) for name in ("seed", "unit"))
+        seed_of_row, unit_of_row = seeds.get_indexer(rows["seed"]), units.get_indexer(rows["unit"])
+        runs = [seeds.get_indexer(group.unique()) for _, group in rows.groupby("model")["seed"]]
+        subtasks = [units.get_indexer(group.unique()) for _, group in rows.groupby("subtask")["unit"]]
+        rng, values = np.random.default_rng(11), []
+        for _ in range(REPLICATES):
+            drawn = np.concatenate(
+                [rng.choice(runs[base], len(runs[base])) for base in rng.integers(len(runs), size=len(runs))]
+            )
+            drawn_units = np.concatenate([rng.choice(members, len(members)) for members in subtasks])
+            counts = np.bincount(drawn, minlength=len(seeds)), np.bincount(drawn_units, minlength=len(units))
+            weights = counts[0][seed_of_row] * counts[1][unit_of_row]
+            below = weights @ bottom
+            values.append(100 * (weights @ top.to_numpy(float)) / below if below else np.nan)
+        return np.array(values)
+
+    def p_value(self, top, bottom=None):
+        excess = 100 * top - self.claim["no_effect"] * (1 if bottom is None else bottom)
+        excess = self.sign * excess.groupby(level="unit").sum().to_numpy()
+        signs = np.random.default_rng(12).choice([-1, 1], size=(9999, len(excess)))
+        return (1 + (signs @ excess >= excess.sum() - 1e-9).sum()) / 10_000
+
+    def say(self, name, m, every, some):
+        """The claim `name`, with m for the value of a ratio, `every` and `some` for what puts several together."""
+        of = self.claim["of"]
+        if name == "non_unified_in_every_stratum":
+            return every([m(1.0 - t["verdict"]) for _, t in self.own("baseline", first=False).groupby("stratum")])
+        if name == "gap_is_weak_generation":
+            strata = [t for _, t in self.own("baseline", first=False).groupby("stratum")]
+            return every([m((1.0 - t["truth"]) * (1 - t["verdict"]), 1 - t["verdict"]) for t in strata])
+        if name.endswith("understanding_win_rate"):
+            old = self.old(of["experiment"])
+            changed = old["before"] ^ old["after"]
+            return m((old["after"] == old["truth"]) * 1.0 * changed, changed)
+        if name.endswith("corrects_false_positives"):
+            old = self.old(of["experiment"])
+            triple = old["truth"].astype(str) + old["before"].astype(str) + old["after"].astype(str)
+            others, changed = ("001", "101", "110"), (old["before"] ^ old["after"])
+            return every([m(1.0 * (triple == "010") - (triple == other), changed) for other in others])
+        if name == "nonunified_cannot_tell":
+            gaps = {n: self.metric(n, "baseline") for n in ("nonunified", "generation", "balanced_accuracy")}
+            return some(
+                [
+                    every(
+                        [
+                            m(self.metric("nonunified", arm) - gaps["nonunified"]),
+                            some([m(self.metric(n, arm) - gaps[n]) for n in ("generation", "balanced_accuracy")]),
+                        ]
+                    )
+                    for arm in of["arms"]
+                ]
+            )
+        if name == "curriculum_unlocks_more_than_either_branch":
+            return every([m(self.unlocked("c_sft") - self.unlocked(alone)) for alone in of["alone"]])
+        return every([m(self.metric(n, of["after"]) - self.metric(n, of["before"])) for n in of["metrics"]])
+
+    def recount(self, name):
+        """(estimate, low, high, p-value)"""
+        if "grows_with_gap" in name:
+            return self.recount_correlation(self.claim["of"]["gap_from"] == "the other images")
+        least, most = (np.min, np.max) if self.sign == 1 else (np.max, np.min)
+        least, most = (lambda values, f=f: f(np.array(values), axis=0) for f in (least, most))
+        estimate = self.say(name, self.value, least, most)
+        replicates = self.say(name, self.replicates, least, most)
+        p_value = self.say(name, self.p_value, max, lambda values: min(1, len(values) * min(values)))
+        return estimate, *np.nanquantile(replicates, [0.025, 0.975]), p_value
+
+    def recount_correlation(self, others):
+        images = self.own("baseline", first=False)
+        gap = 1 - images[(images["image"] > 0) == others]["verdict"].groupby(level=["model", "subtask"]).mean()
+        gain = (self.own("sft")["truth"] - self.own("baseline")["truth"]).groupby(level=["model", "subtask"]).mean()
+        estimate, gap, gain = gap.corr(gain, method="spearman"), gap.unstack(), gain.unstack()
+        rng, replicates, at_least = np.random.default_rng(13), [], 0
+        for _ in range(1000):
+            rows, columns = (rng.integers(n, size=n) for n in gap.shape)
+            again = (frame.to_numpy()[rows][:, columns].ravel() for frame in (gap, gain))
+            replicates.append(np.corrcoef(*(rankdata(values) for values in again))[0, 1])
+            shuffled = gap.to_numpy()[:, rng.permutation(gap.shape[1])].ravel()
+            at_least += np.corrcoef(rankdata(shuffled), rankdata(gain.to_numpy().ravel()))[0, 1] >= estimate - 1e-12
+        return estimate, *np.nanquantile(replicates, [0.025, 0.975]), (1 + at_least) / 1001
+
+
+@pytest.mark.parametrize("reference", [None, *REFERENCES], ids=lambda path: path.name if path else "invented")
+def test_every_verdict_is_recomputed_from_the_files(claims_file, reference):
+    """Estimate and interval agree with claims.csv, and the rule, applied here to p-values of our own, gives its verdict."""
+    folder = reference or claims_file.parent
+    table = pd.read_csv(folder / "claims.csv").set_index("claim")
+    recounted = {name: Recount(folder, ALL[name]).recount(name) for name in table.index}
+    family = [one[3] for one in recounted.values()]
+    family += [1.0] * (int(re.search(r"over (\d+) claims$", table["test"].iloc[0])[1]) - len(family))
+    for name, (estimate, low, high, p_value) in recounted.items():
+        row, claim = table.loc[name], ALL[name]
+        assert row["estimate"] == pytest.approx(estimate, abs=1e-4, rel=1e-5), name
+        slack = 0.15 * (row["ci_high"] - row["ci_low"]) + 1e-6
+        assert row[["ci_low", "ci_high"]].to_list() == pytest.approx([low, high], abs=slack), name
+        # Holm: every p-value up to this one, times the number of those not below it.
+        corrected = min(1, max(p * sum(other >= p for other in family) for p in family if p <= p_value))
+        sign = 1 if claim["direction"] == "greater" else -1
+        near, far = sorted(sign * row[["ci_low", "ci_high"]])
+        if far < sign * claim["minimum"]:
+            verdict = "not reproduced"
+        elif corrected < 0.05 and sign * estimate >= sign * claim["minimum"] and near > sign * claim["no_effect"]:
+            verdict = "reproduced"
+        else:
+            verdict = "inconclusive"
+        assert row["verdict"] == verdict, name
+
+
+def test_every_claim_holds_in_invented_results_made_for_it(claims_file):
+    table = pd.read_csv(claims_file).set_index("claim")
+    assert list(table.index) == list(ALL)
+    assert (table["verdict"] == "reproduced").all(), table["verdict"]
+    assert (table["seeds"] == 5).all()
+
+
+def against(claim, data):
+    """The results altered against a claim, in place."""
+    of, images = claim["of"], data["images"]
+    match claim["statistic"]:
+        case "nonunified_by_stratum":
+            images.loc[images["stratum"] == "hard", "verdict"] = 1
+        case "weak_generation_by_stratum":
+            images.loc[(images["stratum"] == "easy") & (images["verdict"] == 0), "truth"] = 1
+        case "win_rate" | "false_positive_lead":
+            old = data["pretrained"]
+            old[["before", "after"]] = old[["after", "before"]].to_numpy()
+        case "gap_correlation":
+            images["verdict"] = 1 - images["verdict"]
+        case "hidden_harm":
+            images.loc[images["experiment"].isin(of["arms"]), "verdict"] = 0
+        case "change" | "unlocked_lead":
+            one, other = (of["before"], of["after"]) if "before" in of else (of["experiment"], of["alone"][0])
+            for frame in data.values():
+                frame["experiment"] = frame["experiment"].replace({one: other, other: one})
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_data_altered_against_a_claim_change_its_verdict(results, name):
+    data, runs = results
+    against(ALL[name], data)
+    assert judge({name: ALL[name]}, data, runs)[0]["verdict"].item() != "reproduced"
+
+
+def test_changes_are_those_of_the_metrics(results):
+    """Over subtasks of equal size, the mean over prompts is the mean over subtasks that metrics.csv calls overall."""
+    data, _ = results
+    overall = {}
+    for experiment in ("baseline", "sft"):
+        for seed in range(5):
+            run = {
+                name: frame[(frame["experiment"] == experiment) & (frame["seed"] == seed)]
+                for name, frame in data.items()
+            }
+            rows = summarise(
+                run["images"],
+                run["probes"],
+                None,
+                {"preset": "", "experiment": "", "model": "", "method": "", "seed": 0},
+            )
+            overall[experiment, seed] = rows[rows["subtask"] == "overall"].set_index("metric")["value"]
+    for name, metric in [
+        ("sft_improves_generation", "generation"),
+        ("sft_improves_balanced_accuracy", "balanced_accuracy"),
+        ("sft_improves_unification", "nonunified"),
+    ]:
+        expected = np.mean([overall["sft", seed][metric] - overall["baseline", seed][metric] for seed in range(5)])
+        assert claim_statistics.measure(ALL[name], data)[0] == pytest.approx(100 * expected)
+
+
+def test_one_arm_of_hidden_harm_is_enough_and_costs_a_bonferroni(results):
+    """Hand-made parts: values 10, -5 and 2 with p-values 0.5, 0.01 and 0.2."""
+    frames = [pd.DataFrame({"top": [number]}) for number in range(3)]
+    parts = ("any", [("all", [frames[0], frames[1]]), frames[2]])
+    assert claim_statistics.fold(parts, lambda one: [10, -5, 2][one["top"].item()], min, max) == 2
+    p_values = [0.5, 0.01, 0.2]
+    assert (
+        claim_statistics.fold(parts, lambda one: p_values[one["top"].item()], max, claim_statistics.bonferroni) == 0.4
+    )
+
+
+def test_results_that_do_not_match_are_refused(results):
+    data, runs = results
+    images = data["images"]
+    data["images"] = images.drop(images[(images["experiment"] == "sft") & (images["prompt_id"] == 3)].index)
+    with pytest.raises(SystemExit, match="different runs, prompts or scenes"):
+        judge({"sft_improves_generation": ALL["sft_improves_generation"]}, data, runs)
+
+
+def test_nothing_to_count_is_inconclusive(results):
+    data, runs = results
+    data["pretrained"]["after"] = data["pretrained"]["before"]
+    for name in ("sft_improves_understanding_win_rate", "dpo_corrects_false_positives"):
+        row = judge({name: ALL[name]}, data, runs)[0].iloc[0]
+        assert row["verdict"] == "inconclusive" and row[["estimate", "ci_low", "ci_high"]].isna().all()
+
+
+# The decision rule
+
+
+@pytest.mark.parametrize(
+    ("estimate", "low", "high", "corrected", "verdict"),
+    [
+        (1.0, 0.01, 5.0, 0.049, "reproduced"),
+        (1.0, 0.01, 5.0, 0.05, "inconclusive"),  # not below the level
+        (1.0, 0.0, 5.0, 0.001, "inconclusive"),  # the interval holds no effect
+        (0.99, 0.01, 5.0, 0.001, "inconclusive"),  # too small to matter
+        (0.5, 0.01, 1.0, 0.001, "inconclusive"),  # the minimum is not ruled out
+        (0.5, 0.01, 0.99, 0.001, "not reproduced"),  # it is, however sure the effect
+        (-3.0, -4.0, -2.0, 1.0, "not reproduced"),
+        (np.nan, np.nan, np.nan, 1.0, "inconclusive"),
+    ],
+)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_decision_rule_at_its_boundaries(estimate, low, high, corrected, verdict, sign):
+    claim = {
+        "direction": "greater" if sign == 1 else "less",
+        "minimum": sign * 1.0,
+        "no_effect": 0.0,
+        "significance": 0.05,
+    }
+    low, high = (low, high) if sign == 1 else (-high, -low)
+    assert decide(claim, sign * estimate, low, high, corrected) == verdict
+
+
+# Registration
+
+
+def changed(name, **fields):
+    return {**ALL, name: {**ALL[name], **fields}}
+
+
+@pytest.fixture
+def fast(monkeypatch):
+    """Claims are told apart here, not measured."""
+    monkeypatch.setattr("replication.claims.measure", lambda claim, data: (2.0, 1.0, 3.0, 0.001))
+
+
+def test_a_claim_changed_after_the_results_gets_no_verdict(results, fast):
+    name = "sft_improves_generation"
+    for fields in ({"minimum": 0.9}, {"statement": ALL[name]["statement"] + " "}, {"significance": 0.06}):
+        judged, rest = judge(changed(name, **fields), *results)
+        assert name not in set(judged["claim"])
+        assert rest.set_index("claim")["reason"].to_dict() == {name: "registered after these results"}
+        assert judged["test"].str.endswith(f"over {len(ALL) - 1} claims").all()
+
+
+def test_a_claim_added_after_the_results_gets_no_verdict(results, fast):
+    judged, rest = judge({**ALL, "new": {**ALL["sft_improves_generation"]}}, *results)
+    assert len(judged) == len(ALL) and "new" not in set(judged["claim"])
+    assert rest[["claim", "reason"]].to_numpy().tolist() == [["new", "registered after these results"]]
+
+
+def test_one_result_without_the_claim_is_enough(results, fast):
+    data, runs = results
+    runs.loc[(runs["experiment"] == "dpo") & (runs["seed"] == 3), "registered"] = [{}]
+    rest = judge(ALL, data, runs)[1].set_index("claim")["reason"]
+    assert set(rest.index) == {name for name, claim in ALL.items() if "dpo" in claim["needs"]}
+    assert set(rest) == {"registered after these results"}
+
+
+def test_a_claim_taken_away_after_the_results_is_listed(results, fast):
+    kept = {name: claim for name, claim in ALL.items() if name != "curriculum_beats_sft"}
+    _, rest = judge(kept, *results)
+    assert rest[["claim", "reason"]].to_numpy().tolist() == [["curriculum_beats_sft", "withdrawn after these results"]]
+
+
+def test_a_claim_that_was_not_run_is_listed_and_counts_in_the_correction(results, fast):
+    data, runs = results
+    runs = runs[runs["experiment"] != "c_dpo"]
+    judged, rest = judge(ALL, data, runs)
+    assert rest[["claim", "reason"]].to_numpy().tolist() == [["curriculum_beats_dpo", "not run: needs c_dpo"]]
+    assert judged["test"].str.contains(rf"p = 0.001, 0.022 after Holm over {len(ALL)} claims").all()
+    runs = runs[(runs["experiment"] != "dpo") | (runs["seed"] != 4)]
+    reasons = judge(ALL, data, runs)[1].set_index("claim")["reason"]
+    assert reasons["dpo_improves_generation"] == "not run: its experiments have different runs"
+
+
+@pytest.mark.parametrize("reference", REFERENCES or [None], ids=lambda path: path.name if path else "none committed")
+def test_committed_verdicts_were_registered_before_their_results(reference):
+    if reference is None:
+        pytest.skip("no results are committed")
+    for name in pd.read_csv(reference / "claims.csv")["claim"]:
+        for experiment in ALL[name]["needs"]:
+            carried = list((reference / experiment).glob("seed=*/evaluation/claims_registered.json"))
+            assert carried, f"{reference.name} has no {experiment}, which judges {name}"
+            for file in carried:
+                assert json.loads(file.read_text()).get(name) == digest(name, ALL[name]), (
+                    f"{name} is younger than {file}"
+                )
+
+
+def test_a_digest_is_of_the_content_and_the_name():
+    claim = ALL["sft_improves_generation"]
+    assert digest("a", claim) == digest("a", dict(reversed(claim.items()))) != digest("b", claim)
+    assert len({digest(name, claim) for name, claim in ALL.items()}) == len(ALL)
+
+
+# configs/claims.yaml
+
+
+def test_the_registry_knows_every_statistic_and_its_arguments():
+    functions = {**claim_statistics.RATIOS, "gap_correlation": claim_statistics.gap_correlation}
+    assert set(functions) == set(STATISTICS)
+    for name, function in functions.items():
+        assert {"data", *STATISTICS[name][0]} == set(signature(function).parameters)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("statistic: win_rate", "statistic: winrate", "has the unknown statistic 'winrate'; choose one of: change, "),
+        (
+            "    direction: less\n",
+            "    directoin: less\n",
+            "has missing fields (direction) or unknown ones (directoin)",
+        ),
+        ("direction: less", "direction: down", "has the direction 'down'; choose greater or less"),
+        ("test: permutation", "test: sign_flip", "has the test 'sign_flip', but 'gap_correlation' is tested by"),
+        ("minimum: -1.0", "minimum: 1.0", "has a minimum on the wrong side of no_effect for its direction"),
+        (
+            "metrics: [generation]",
+            "metrics: [genaration]",
+            "has an unknown value of metrics; choose from: balanced_accuracy, ",
+        ),
+        ("minimum: 60.0", "minimum: many", "has 'many' as its minimum, which is not a number"),
+        ("needs: [baseline, dpo]", "needs: [dpo]", "must need exactly the experiments of its statistic: baseline, dpo"),
+        ("of: {experiment: sft}", "of: {experiments: sft}", "must give its statistic 'win_rate' exactly: experiment"),
+        ("reason: As for SFT.", "reason: ''", "needs a text as its reason"),
+        ("significance: 0.05", "significance: 5", "significance is 5; write a number such as 0.05"),
+        ("\nclaims:\n", "\nclaim:\n", "must hold exactly `significance` and `claims`"),
+        ("    test: sign_flip\n", "    test: sign_flip\n    test: sign_flip\n", "is not YAML: "),
+    ],
+)
+def test_a_wrong_claim_is_one_sentence(tmp_path, old, new, sentence):
+    text = CLAIMS.read_text()
+    assert old in text
+    (tmp_path / "claims.yaml").write_text(text.replace(old, new, 1))
+    with pytest.raises(SystemExit) as stopped:
+        load_claims(tmp_path / "claims.yaml")
+    assert sentence in str(stopped.value) and "\n" not in str(stopped.value)
+    assert str(stopped.value).startswith("claims.yaml")
+
+
+def test_comments_do_not_change_a_digest(tmp_path):
+    (tmp_path / "claims.yaml").write_text(yaml.safe_dump(yaml.safe_load(CLAIMS.read_text())))
+    assert load_claims(tmp_path / "claims.yaml") == ALL
+
+
+def test_experiments_are_those_of_claims_that_can_be_judged():
+    assert experiments_to_judge(ALL, ["baseline", "sft", "sft_accept_all"]) == ["baseline", "sft"]
+    assert "c_dpo" not in experiments_to_judge(ALL, ["baseline", "c_dpo"])
+
+
+# The station and its table
+
+
+def test_the_command_lines_write_their_files_without_torch(folder, tmp_path):
+    inputs = [
+        str(path) for name in ("baseline", "sft") for path in folder.glob(f"{name}/seed=*/evaluation/*registered.json")
+    ]
+    out = tmp_path / "claims.csv"
+    station = ["--claims", str(CLAIMS), "--inputs", *inputs, "--output", str(out)]
+    table = [
+        "--inputs",
+        str(out),
+        str(tmp_path / "claims_not_judged.csv"),
+        "--output",
+        str(tmp_path / "figures/claims"),
+    ]
+    code = (
+        "import runpy, sys\n"
+        f"for name, arguments in [('claims', {station!r}), ('tables.claims', {table!r})]:\n"
+        "    sys.argv = [name, *arguments]\n"
+        "    runpy.run_module('replication.' + name, run_name='__main__')\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert out.read_text().splitlines()[0] == ",".join(COLUMNS)
+    assert (
+        ",".join(COLUMNS) == "claim,statement,estimate,ci_low,ci_high,seeds,test,criterion,verdict,paper_value,source"
+    )
+    claims = pd.read_csv(out)
+    assert set(claims["claim"]) == {name for name, claim in ALL.items() if set(claim["needs"]) <= {"baseline", "sft"}}
+    text, tex = ((tmp_path / f"figures/claims.{suffix}").read_text() for suffix in ("md", "tex"))
+    judged, rest = text.split("\n\n")
+    for name, claim in ALL.items():
+        assert claim["statement"] in (judged if name in set(claims["claim"]) else rest)
+    assert "not run: needs dpo" in rest and "reproduced" not in rest
+    assert tex.count("\\toprule") == tex.count("\\bottomrule") == 2 and "95 \\% interval" in tex
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "figures/claims.csv"), claims)
+
+
+def test_the_same_evaluation_twice_is_refused(folder):
+    with pytest.raises(SystemExit, match="given twice"):
+        read_evaluations([folder / "sft/seed=0/evaluation"] * 2)
