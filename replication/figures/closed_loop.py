@@ -82,7 +82,7 @@ def rounds_data(metrics, images, supervision):
 def draw(metrics, images, supervision):
     """Figure and the frame of what it shows."""
     data = rounds_data(metrics, images, supervision)
-    figure, panels = plt.subplots(2, 4, figsize=(WIDTH, 3.5), sharex=True, gridspec_kw={"wspace": 0.6, "hspace": 0.25})
+    figure, panels = plt.subplots(2, 4, figsize=(WIDTH, 3.5), sharex=True, gridspec_kw={"wspace": 0.95, "hspace": 0.25})
     loops = list(data["loop"].unique())
     for axes, (quantity, text), letter in zip(panels.flat, PANELS.items(), "abcdefgh", strict=True):
         for index, loop in enumerate(loops):

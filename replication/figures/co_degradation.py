@@ -232,7 +232,7 @@ def draw(metrics):
     right = figure.add_subplot(below[4])
     draw_auc(right, auc)
     panel(forest[0], "e", -1.25)
-    panel(right, "f", -0.95)
+    panel(right, "f", -0.8)
     dot = {"linestyle": "", "markersize": 4}
     handles = [Line2D([], [], marker="o", color=COLORS[name], label=METHODS[name], **dot) for name in TRAINERS]
     handles.append(
