@@ -144,7 +144,7 @@ def draw(tables):
     correlations = over_runs(runs, ["quantity"], "value")
 
     figure = plt.figure(figsize=(WIDTH, 2.6 + 2.0 * len(trained)))
-    rows = figure.add_gridspec(1 + len(trained), 1, hspace=0.6, height_ratios=[1.1, *[1] * len(trained)])
+    rows = figure.add_gridspec(1 + len(trained), 1, hspace=0.72, height_ratios=[1.1, *[1] * len(trained)])
     top = rows[0].subgridspec(1, 4, wspace=0.3, width_ratios=[1, 1, 1, 1.1])
     names = [*GROUPS, RANDOM]
     labels = [text for text, _ in GROUPS.values()]

@@ -148,7 +148,7 @@ def draw(table):
     bridge = table[(table["part"] == "bridge") & (table["step"] == few)]
     bridge = over_worlds(bridge, ["start", "sharing", "step", "metric"])
     squeezing = over_worlds(table[table["part"] == "squeezing"], ["nll_weight", "step", "metric"])
-    figure, panels = plt.subplots(2, 4, figsize=(WIDTH * 1.1, 3.9), gridspec_kw={"wspace": 0.55, "hspace": 0.52})
+    figure, panels = plt.subplots(2, 4, figsize=(WIDTH * 1.1, 3.9), gridspec_kw={"wspace": 0.62, "hspace": 0.52})
     draw_errors(panels[0, 0], errors)
     draw_bridge(panels[0, 1], bridge)
     branch = changes[changes["start"] == "own"]
@@ -168,10 +168,10 @@ def draw(table):
         axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
         if metric == "understanding":
             draw_marks(axes, "genera-\ntion", aligned[aligned["metric"] == "generation"])
-            axes.set(xlabel="sharing", ylabel="$\\Delta$ understanding (points)")
+            axes.set(xlabel="sharing", ylabel="$\\Delta$ understanding\n(points)")
         else:
             draw_marks(axes, "Bayes\ninverse", here[here["start"] == "bayes"])
-            axes.set(xlabel="sharing", ylabel="$\\Delta$ Nonunified (points)")
+            axes.set(xlabel="sharing", ylabel="$\\Delta$ Nonunified\n(points)")
     for axes, letter in zip(panels.flat, "abcdefgh", strict=True):
         axes.grid()
         axes.yaxis.labelpad = 0
