@@ -26,7 +26,7 @@ PROFILE = [
 SHARDED = '"candidates.batch_size=64","candidate_shards=2"'
 WHOLE = '"candidates.batch_size=64"'
 # A training of more than a minute that can be gone on with from every epoch.
-LONG = '"epochs.dpo=100","post_training.checkpoint_every_minutes=0.02"'
+LONG = '"epochs.dpo=160","post_training.checkpoint_every_minutes=0.02"'
 MODEL = "results/smoke/dpo/seed=0/model"
 
 
