@@ -1,4 +1,8 @@
-"""Start again after a kill: first no job of the run that was killed may be left, or two of them write one file."""
+"""Start again after a kill: `python -m replication.restart -- ARGUMENTS OF SNAKEMAKE`.
+
+Jobs outlive a Snakemake that is killed, and one that is started at once submits them a second time: two jobs then write the same
+file. So what is left is cancelled, or awaited, before the working directory is unlocked and Snakemake starts.
+"""
 
 import argparse
 import hashlib
@@ -6,6 +10,7 @@ import os
 import shutil
 import subprocess
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -17,59 +22,74 @@ def jobname_prefix():
 
 
 def queued_jobs():
-    """Ids of this user's SLURM jobs that were submitted from this working directory; none where there is no SLURM."""
+    """Ids of this user's SLURM jobs of this working directory that have not ended; none where there is no SLURM.
+
+    Raises SystemExit with one sentence when the scheduler does not answer.
+    """
     if not shutil.which("squeue"):
         return []
-    # Without a list of states, squeue also shows jobs that still clean up, but none that have ended.
-    lines = subprocess.check_output(["squeue", "--noheader", "--me", "--format=%A %j"], text=True).splitlines()
-    return [line.split()[0] for line in lines if line.split()[1].startswith(f"{jobname_prefix()}_")]
+    done = subprocess.run(
+        ["squeue", "--noheader", "--me", "--format=%A %j"], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"squeue does not answer, so jobs that are left cannot be seen: {done.stderr.strip()}")
+    jobs = [line.split(maxsplit=1) for line in done.stdout.splitlines()]
+    return [job for job, name in jobs if name.startswith(f"{jobname_prefix()}_")]
 
 
-def local_processes(*words):
-    """Processes of this host in this working directory whose command line has all `words`; not this one."""
+def processes_here():
+    """(process, words of its command) of this host's processes in this working directory, but this one."""
     found = []
     for process in psutil.process_iter():
         try:
-            command = " ".join(process.cmdline())
-            if process.cwd() == os.getcwd() and all(word in command for word in words) and process.pid != os.getpid():
-                found.append((process, command))
+            if process.pid != os.getpid() and process.cwd() == os.getcwd():
+                found.append((process, process.cmdline()))
         except psutil.Error:  # ended meanwhile, or another user's
             continue
     return found
 
 
-def running_drivers():
-    """Process ids of the Snakemakes that schedule jobs here; those inside jobs have a target job of their own."""
-    return [process.pid for process, command in local_processes("bin/snakemake") if "--target-jobs" not in command]
+def drivers():
+    """Snakemakes that schedule jobs here. Those inside of jobs are told which one to run."""
+    return [
+        process
+        for process, words in processes_here()
+        if any(Path(word).name == "snakemake" for word in words[:3]) and "--target-jobs" not in words
+    ]
 
 
-def end_orphans(wait):
-    """Cancel, or with `wait` let finish, the SLURM jobs and local jobs of this working directory; return when all are gone."""
-    jobs = queued_jobs()
-    stations = [process for process, _ in local_processes("-m replication.")]
-    print(f"{len(jobs)} SLURM jobs and {len(stations)} local jobs are left of the run before.", flush=True)
+def stations():
+    """Processes here that run a station of this package."""
+    return [
+        process
+        for process, words in processes_here()
+        if any(flag == "-m" and module.startswith("replication.") for flag, module in pairwise(words))
+    ]
+
+
+def end_what_is_left(wait):
+    """Cancel the jobs of this working directory, in SLURM and on this host, or `wait` for them; return when none is left."""
+    jobs, processes = queued_jobs(), stations()
+    print(f"Left of the run before: {len(jobs)} SLURM jobs, {len(processes)} processes on this host.", flush=True)
     if jobs and not wait:
         subprocess.run(["scancel", *jobs], check=True)
-    for process in stations:
-        if not wait:
+    for process in processes:
+        if not wait and process.is_running():
             process.terminate()
-    while queued_jobs() or local_processes("-m replication."):
+    while queued_jobs() or stations():
         time.sleep(1)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--wait", action="store_true", help="let orphaned jobs finish, instead of cancelling them")
-    parser.add_argument("snakemake", nargs=argparse.REMAINDER, help="-- and what to give to snakemake")
-    arguments = parser.parse_args()
-    command = [argument for argument in arguments.snakemake if argument != "--"]
-    if not Path("Snakefile").exists():
-        raise SystemExit("There is no Snakefile here; go to the folder of the run that was killed.")
-    if drivers := running_drivers():
-        raise SystemExit(f"Snakemake still runs here (process {drivers[0]}), so there is nothing to start again.")
-    end_orphans(arguments.wait)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--wait", action="store_true", help="let jobs that are left finish, instead of cancelling them")
+    parser.add_argument("arguments", nargs="*", help="of snakemake, after --")
+    chosen = parser.parse_args()
+    if running := drivers():
+        raise SystemExit(f"Snakemake still runs here (process {running[0].pid}); stop it before you start another.")
+    end_what_is_left(chosen.wait)
     subprocess.run(["snakemake", "--unlock"], check=True)
-    os.execvp("snakemake", ["snakemake", *command])
+    os.execvp("snakemake", ["snakemake", *chosen.arguments])
 
 
 if __name__ == "__main__":
