@@ -32,7 +32,7 @@ rule phase_candidates:
 
 rule phase_set:
     input:
-        sources=source_files("replication.curriculum"),
+        sources=rule_sources("curriculum", "phases"),
         prompts=rules.prompts.output.train,
         candidates=phase_candidates_of,
         previous=phase_before("phases.csv", "training_set.csv", "discard_pool.csv", "codes.npy"),

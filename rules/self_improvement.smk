@@ -1,6 +1,6 @@
 rule supervision:
     input:
-        sources=source_files("replication.supervision"),
+        sources=rule_sources("supervision", "supervision"),
         candidates=candidates_of("candidates.csv"),
     output:
         training_set="<results>/{experiment}/seed={seed}/training_set.csv",

@@ -7,6 +7,7 @@ import sys
 import pandas as pd
 import pytest
 import torch
+import yaml
 from test_workflow import ROOT, copy_repository, dry_run
 
 from benchmarks.shapes import janus_pro
@@ -120,6 +121,9 @@ def test_jobs_are_those_of_the_dry_run(checkout, settings):
     assert shown == counted
     numbers = re.search(r"(\d+) jobs go to SLURM .*, (\d+) run where", done.stdout).groups()
     assert sum(map(int, numbers)) == total
+    drawing = [int(counted[rule]) for rule in plan.DRAWING]
+    if settings[1:]:  # each drawing in three jobs, and merged once
+        assert all(number % 3 == 0 for number in drawing) and sum(drawing) == 3 * int(counted["merge_candidates"])
     if settings == ["preset=smoke"]:  # 6 x 9 prompts: 4 candidates of each, three times; 4 and 7 x 1 at evaluation
         assert f"{54 * (3 * 4 + 4 + 7)} images" in done.stdout
 
@@ -130,6 +134,16 @@ def test_what_is_local_is_what_takes_seconds(monkeypatch):
     assert seconds < plan.local_rules()
     gpu = set(plan.DRAWING + plan.TRAINING + plan.EVALUATING) | {"quality_check", "kernel", "simulation", "base_model"}
     assert not gpu & plan.local_rules()
+
+
+def test_every_rule_that_is_submitted_has_its_place_in_the_profiles(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    text = "\n".join(path.read_text() for path in ROOT.glob("rules/*.smk"))
+    rules = {used or plain for used, plain in re.findall(r"^(?:use rule \w+ as (\w+)|rule (\w+))", text, re.MULTILINE)}
+    assert "retries:" not in text  # they would be multiplied inside SLURM jobs
+    profiles = [yaml.safe_load((ROOT / f"profiles/{name}/profile.v9+.yaml").read_text()) for name in ("slurm", "gpu")]
+    slurm, gpu = ({rule for rule, needs in p["set-resources"].items() if needs == "?gpu_job"} for p in profiles)
+    assert slurm == gpu == rules - plan.local_rules() - {"base_model", "simulation"}
 
 
 def test_a_wrong_preset_is_one_sentence():
