@@ -22,6 +22,7 @@ DRAWING = ("candidates", "own_candidates", "phase_candidates")
 TRAINING = ("post_training", "phase_training", "last_phase_training")
 EVALUATING = ("baseline_evaluation", "evaluation")
 TRAIN_SUBTASK, EVALUATION_SUBTASK, GENEVAL = 700, 300, 553  # prompts of T2I-CompBench's and GenEval's files
+RULE_FILES = [Path("Snakefile"), *sorted(Path("rules").glob("*.smk"))]
 CUDA_RESULTS = Path("benchmarks/results-cuda.csv")
 
 
@@ -65,14 +66,10 @@ def options_of(command):
 
 
 def local_rules():
-    """Names of the rules that are never submitted: those with `localrule: True`, and what uses them."""
-    local = set()
-    for path in sorted(Path("rules").glob("*.smk")) + [Path("Snakefile")]:
-        for block in re.split(r"^(?=rule |use rule )", path.read_text(), flags=re.MULTILINE):
-            header = re.match(r"(?:use rule (\w+) as|rule) (\w+)", block)
-            if header and ("    localrule: True" in block or header[1] in local):
-                local.add(header[2])
-    return local
+    """Names of the rules that are never submitted: those that say `localrule: True`, which what uses them does not inherit."""
+    blocks = re.split(r"^(?=rule |use rule )", "\n".join(path.read_text() for path in RULE_FILES), flags=re.MULTILINE)
+    named = [(re.match(r"(?:use rule \w+ as|rule) (\w+)", block), block) for block in blocks]
+    return {name[1] for name, block in named if name and "\n    localrule: True" in block}
 
 
 def prompt_numbers(config):

@@ -109,6 +109,7 @@ use rule phase_set as last_phase_set with:
         counts="<results>/{experiment}/seed={seed}/phases.csv",
     log:
         "<results>/{experiment}/seed={seed}/training_set.log",
+    localrule: True
 
 
 use rule phase_training as last_phase_training with:
