@@ -117,11 +117,18 @@ def test_smoke_through_slurm_has_the_csvs_of_a_local_run(cluster, tmp_path_facto
     # Of the driver's own words, as squeue forgets jobs that ended more than ten minutes ago.
     text = (scheduled / "driver.log").read_text()
     jobs = re.findall(r"has been submitted with SLURM jobid \d+ \(log: .*/rule_(\w+)(\S*)/\d+\.log\)", text)
-    assert {rule for rule, _ in jobs} == {
-        *("base_model", "candidates", "own_candidates", "phase_candidates", "baseline_evaluation", "evaluation"),
-        *("post_training", "phase_training", "last_phase_training", "quality_check", "simulation", "kernel"),
+    rules = {rule for rule, _ in jobs}
+    assert rules >= {
+        "base_model",
+        "candidates",
+        "phase_candidates",
+        "evaluation",
+        "post_training",
+        "simulation",
+        "kernel",
     }
-    assert len(jobs) == len(set(jobs)) == 29  # none twice
+    assert not rules & {"prompts", "supervision", "phase_set", "last_phase_set", "merge_candidates", "claims", "figure"}
+    assert len(jobs) == len(set(jobs))  # none twice
     finish(local, start(local, "snakemake", "--cores", "2", *smoke(WHOLE)))
     assert differing(local, scheduled, "results/smoke/**/*.csv", "results/smoke/**/*.npy") == []
 
