@@ -16,16 +16,17 @@ from replication.sampling import image_seed
 from replication.verdicts import own_verdicts
 
 
-def draw_images(model, prompts, number, index_name, purpose, seed, config, judge=None, second_judge=None):
+def draw_images(model, prompts, number, index_name, purpose, seed, config, judge=None, second_judge=None, shard=(0, 1)):
     """Draw `number` images per prompt and judge each by the model itself (or by the model `judge`) and by the oracle.
 
     prompts: frame with columns prompt_id, prompt, subtask, stratum. index_name: column that counts a prompt's images.
     purpose, seed: name the random stream (`image_seed`). config: guidance_scale, temperature, batch_size, and how verdicts
-    are had (`own_verdicts`).
+    are had (`own_verdicts`). shard: (k, n), draw the k-th of n parts only. Parts are whole batches, because the last digits
+    of likelihoods and logits depend on what else is in the batch; so all parts together have the bytes of one.
 
     Returns a frame with the columns of `prompts`, index_name, image_seed, log_prob (without guidance, temperature 1),
     those of `own_verdicts`, truth (the oracle's), and judge_verdict where the model `second_judge` is asked, too, prompt by
-    prompt; and in the same order codes (n, T) int16. Pixels are not kept: 60,000 pictures of 384 x 384 are 26 GB, and codes
+    prompt, its index the number of each row among those of all shards; and in the same order codes (n, T) int16. Pixels are not kept: 60,000 pictures of 384 x 384 are 26 GB, and codes
     decode again.
     """
     rows = prompts.loc[prompts.index.repeat(number)].reset_index(drop=True)
@@ -34,14 +35,17 @@ def draw_images(model, prompts, number, index_name, purpose, seed, config, judge
         image_seed(seed, purpose, prompt_id, index)
         for prompt_id, index in zip(rows["prompt_id"], rows[index_name], strict=True)
     ]
-    if prompts.empty:
-        return rows.reindex(columns=[*rows, "log_prob", "alignment_logit", "verdict", "truth"]), np.empty(
+    by_length = np.argsort(rows["prompt"].str.len(), kind="stable")  # prompts of one length need no padding
+    batches = [by_length[start : start + config["batch_size"]] for start in range(0, len(rows), config["batch_size"])]
+    part, parts = shard
+    batches = batches[len(batches) * part // parts : len(batches) * (part + 1) // parts]
+    if not batches:
+        return rows.iloc[:0].reindex(columns=[*rows, "log_prob", "alignment_logit", "verdict", "truth"]), np.empty(
             (0, 0), np.int16
         )
-    by_length = np.argsort(rows["prompt"].str.len(), kind="stable")  # prompts of one length need no padding
     codes, log_probs, verdicts, truth = [], [], [], []
-    for start in tqdm(range(0, len(rows), config["batch_size"]), desc=f"images for {purpose}"):
-        batch = rows.iloc[by_length[start : start + config["batch_size"]]]
+    for members in tqdm(batches, desc=f"images for {purpose}"):
+        batch = rows.iloc[members]
         batch_codes, batch_log_probs = model.sample_images(
             batch["prompt"].tolist(), batch["image_seed"].tolist(), config["guidance_scale"], config["temperature"]
         )
@@ -53,9 +57,11 @@ def draw_images(model, prompts, number, index_name, purpose, seed, config, judge
             second = own_verdicts(second_judge, images, batch["prompt"], config)
             verdicts[-1]["judge_verdict"] = second["verdict"]
         truth.append(oracle.judge(images, batch["prompt"]))
-    in_order = np.argsort(by_length)
+    drawn = np.concatenate(batches)
+    in_order = np.argsort(drawn)
+    rows = rows.iloc[drawn[in_order]]
     rows["log_prob"] = np.concatenate(log_probs)[in_order]
-    rows = rows.join(pd.concat(verdicts, ignore_index=True).iloc[in_order].reset_index(drop=True))
+    rows = rows.join(pd.concat(verdicts, ignore_index=True).iloc[in_order].set_axis(rows.index))
     rows["truth"] = np.concatenate(truth).astype(int)[in_order]
     return rows, np.concatenate(codes)[in_order]
 
@@ -68,6 +74,7 @@ def main():
     parser.add_argument("--prompts", type=Path, required=True, help="CSV of prompts")
     parser.add_argument("--purpose", default="candidates", help="names the random stream")
     parser.add_argument("--judge", help="checkpoint folder of the model whose verdicts count, unless it is --model")
+    parser.add_argument("--shard", type=int, nargs=2, metavar=("K", "N"), help="draw the K-th (from 0) of N parts only")
     parser.add_argument("--output", type=Path, required=True, help="folder of candidates.csv and codes.npy")
     arguments = parser.parse_args()
     config = arguments.config
@@ -80,9 +87,10 @@ def main():
         arguments.seed,
         config,
         arguments.judge and JanusModel.load(arguments.judge, config["model"]),
+        shard=arguments.shard or (0, 1),
     )
     with atomic_directory(arguments.output) as folder:
-        rows.to_csv(folder / "candidates.csv", index=False)
+        rows.to_csv(folder / "candidates.csv", index=bool(arguments.shard), index_label="row")
         np.save(folder / "codes.npy", codes, allow_pickle=False)
         write_provenance(folder / "provenance.json", config, arguments.seed)
 

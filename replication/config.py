@@ -24,13 +24,26 @@ def canonical(values):
 def load_paper(preset, overrides=()):
     """Seeds, base models, arms of each study, figures and tables of a preset, as a dict of plain values."""
     config = _compose("paper", overrides, preset=preset)
-    keys = ("seeds", "bases", "few_seeds", "poor_supervision", "curriculum", "by_target_only", "figures", "tables")
+    keys = (
+        "seeds",
+        "bases",
+        "few_seeds",
+        "poor_supervision",
+        "curriculum",
+        "by_target_only",
+        "figures",
+        "tables",
+        "candidate_shards",
+    )
     paper = {key: _plain(config, key) for key in keys}
     for key in ("seeds", "bases", "few_seeds"):
         if not isinstance(paper[key], list):
             raise SystemExit(f"{key}: {paper[key]!r} is not a list; write {key}=[0,1,2].")
         for number in paper[key]:
             _check_integer(number, key)
+    _check_integer(paper["candidate_shards"], "candidate_shards")
+    if paper["candidate_shards"] < 1:
+        raise SystemExit(f"candidate_shards: {paper['candidate_shards']} jobs draw nothing; write 1 or more.")
     return paper
 
 

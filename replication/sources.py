@@ -29,6 +29,8 @@ def source_files(module):
 @cache
 def _imports(module):
     names = set()
+    if not _path(module).exists():
+        raise SystemExit(f"There is no module {module}: {_path(module).relative_to(ROOT)} does not exist.")
     for node in ast.walk(ast.parse(_path(module).read_text(), _path(module))):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)

@@ -9,6 +9,7 @@ selection, and prompts shuffled after it, where it asks for poor supervision (co
 
 import argparse
 import json
+from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
@@ -99,11 +100,13 @@ def dpo_set(candidates):
 
 def select(candidates, method, rule, images_per_prompt, rng=None):
     """Training set of `method` ("sft" or "dpo") under `rule`, one of `RULES`: see `sft_set`. `random` is `contrast` with
-    random candidates instead of the best and the worst ones, which `rng` draws.
+    random candidates instead of the best and the worst ones, which `rng` draws. A rule with a dot in its name is a module
+    of your own, whose `select(candidates, method, images_per_prompt, rng)` is called (docs/bring_your_own.md).
 
     Raises ValueError when the method, rule or number is unknown, or when nothing is selected.
     """
-    if method not in METHODS or rule not in RULES:
+    own = "." in rule
+    if method not in METHODS or rule not in RULES and not own:
         raise ValueError(
             f"Supervision knows the methods {METHODS} and the rules {RULES}, not {method!r} with {rule!r}; "
             "correct supervision.method or supervision.rule."
@@ -111,7 +114,10 @@ def select(candidates, method, rule, images_per_prompt, rng=None):
     if images_per_prompt < 1:
         raise ValueError(f"supervision.images_per_prompt is {images_per_prompt}; set it to 1 or more.")
     pool = randomly_ranked(candidates, rng) if rule == "random" else candidates
-    samples = sft_set(pool, rule, images_per_prompt) if method == "sft" else dpo_set(pool)
+    if own:
+        samples = import_module(rule).select(candidates, method, images_per_prompt, rng)
+    else:
+        samples = sft_set(pool, rule, images_per_prompt) if method == "sft" else dpo_set(pool)
     if samples.empty:
         raise ValueError(
             f"The rule {rule!r} selected nothing for {method} from {candidates['prompt_id'].nunique()} prompts: the model "

@@ -8,6 +8,7 @@ rule prompts:
         probe_images="<results>/prompts/probe_images.npy",
     log:
         "<results>/logs/prompts.log",
+    localrule: True
     conda:
         "../environment.yaml"
     threads: 1

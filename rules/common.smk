@@ -7,6 +7,7 @@ from replication.sources import source_files
 PRESET, BASE, OVERRIDES = read_selection(config)
 PAPER = load_paper(PRESET, OVERRIDES)
 CLAIMS = load_claims()
+SHARDS = PAPER["candidate_shards"]
 PAPER_VALUES = sorted(glob("replication/paper_values/*.csv"))
 
 
@@ -19,6 +20,7 @@ wildcard_constraints:
     base=r"\d+",
     seed=r"\d+",
     experiment=r"[a-z0-9_]+",
+    shard=r"(?:/)shard=\d+-of-\d+" if SHARDS > 1 else "(?:)",  # a folder for each job that draws candidates
     figure="|".join(PAPER["figures"]),
     table="|".join(PAPER["tables"]),
 
@@ -31,6 +33,12 @@ def stage_config(stage):
         return canonical(load_stage(stage, PRESET, BASE, experiment, OVERRIDES))
 
     return lookup_stage
+
+
+def shard_option(wildcards):
+    """Which part of the candidates a job draws; nothing where one job draws all of them."""
+    numbers = wildcards.shard.partition("=")[2].split("-of-")
+    return f"--shard {' '.join(numbers)}" if wildcards.shard else ""
 
 
 def base_model(wildcards):

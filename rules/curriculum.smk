@@ -5,12 +5,12 @@ rule phase_candidates:
         judge=model_for("verdicts_from"),
         prompts=phase_before("next_prompts.csv"),
     output:
-        table="<results>/{experiment}/seed={seed}/phase={phase}/candidates/candidates.csv",
-        codes="<results>/{experiment}/seed={seed}/phase={phase}/candidates/codes.npy",
+        table="<results>/{experiment}/seed={seed}/phase={phase}{shard}/candidates/candidates.csv",
+        codes="<results>/{experiment}/seed={seed}/phase={phase}{shard}/candidates/codes.npy",
     log:
-        "<results>/{experiment}/seed={seed}/phase={phase}/candidates.log",
+        "<results>/{experiment}/seed={seed}/phase={phase}{shard}/candidates.log",
     benchmark:
-        "<results>/{experiment}/seed={seed}/phase={phase}/candidates.benchmark.jsonl"
+        "<results>/{experiment}/seed={seed}/phase={phase}{shard}/candidates.benchmark.jsonl"
     wildcard_constraints:
         experiment=r"c_[a-z0-9_]+",
         phase=r"[1-9]\d*",
@@ -22,16 +22,17 @@ rule phase_candidates:
         runtime="30m",
     params:
         config=stage_config("candidates"),
+        shard=shard_option,
         folder=subpath(output.table, parent=True),
     shell:
         "python -m replication.candidates --config {params.config:q} --seed {wildcards.seed}"
         " --model {input.model} --judge {input.judge} --prompts {input.prompts} --purpose replay-{wildcards.phase}"
-        " --output {params.folder} > {log} 2>&1"
+        " {params.shard} --output {params.folder} > {log} 2>&1"
 
 
 rule phase_set:
     input:
-        sources=source_files("replication.curriculum"),
+        sources=rule_sources("curriculum", "phases"),
         prompts=rules.prompts.output.train,
         candidates=phase_candidates_of,
         previous=phase_before("phases.csv", "training_set.csv", "discard_pool.csv", "codes.npy"),
@@ -47,6 +48,7 @@ rule phase_set:
     wildcard_constraints:
         experiment=r"c_[a-z0-9_]+",
         phase=r"[1-9]\d*",
+    localrule: True
     conda:
         "../environment.yaml"
     threads: 1
@@ -107,6 +109,7 @@ use rule phase_set as last_phase_set with:
         counts="<results>/{experiment}/seed={seed}/phases.csv",
     log:
         "<results>/{experiment}/seed={seed}/training_set.log",
+    localrule: True
 
 
 use rule phase_training as last_phase_training with:

@@ -23,6 +23,17 @@ def round_of(experiment):
     return 0 if experiment == "baseline" else 1 + round_of(origin(experiment)["starts_from"])
 
 
+def rule_sources(station, section):
+    """Input function: the sources of a station, with those of its supervision rule where that is a module of one's own."""
+
+    def sources(wildcards):
+        name = load_stage(section, PRESET, BASE, wildcards.experiment, OVERRIDES)["rule"]
+        own = source_files(name) if "." in name else []
+        return sorted({*source_files(f"replication.{station}"), *own})
+
+    return sources
+
+
 def candidates_stream(wildcards):
     """Name of the random stream of candidates: every round of a closed loop draws anew."""
     rounds = round_of(wildcards.get("experiment", "baseline"))

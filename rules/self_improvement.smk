@@ -1,48 +1,6 @@
-rule candidates:
-    input:
-        sources=source_files("replication.candidates"),
-        model=base_model,
-        prompts=rules.prompts.output.train,
-    output:
-        table="<results>/candidates/seed={seed}/candidates.csv",
-        codes="<results>/candidates/seed={seed}/codes.npy",
-    log:
-        "<results>/logs/candidates/seed={seed}.log",
-    benchmark:
-        "<results>/logs/candidates/seed={seed}.benchmark.jsonl"
-    conda:
-        "../environment.yaml"
-    threads: 1
-    resources:
-        mem_mb=4000,
-        runtime="30m",
-    params:
-        config=stage_config("candidates"),
-        purpose=candidates_stream,
-        folder=subpath(output.table, parent=True),
-    shell:
-        "python -m replication.candidates --config {params.config:q} --seed {wildcards.seed}"
-        " --model {input.model} --prompts {input.prompts} --purpose {params.purpose}"
-        " --output {params.folder} > {log} 2>&1"
-
-
-use rule candidates as own_candidates with:
-    input:
-        sources=source_files("replication.candidates"),
-        model=starting_model,
-        prompts=rules.prompts.output.train,
-    output:
-        table="<results>/{experiment}/seed={seed}/candidates/candidates.csv",
-        codes="<results>/{experiment}/seed={seed}/candidates/codes.npy",
-    log:
-        "<results>/{experiment}/seed={seed}/candidates.log",
-    benchmark:
-        "<results>/{experiment}/seed={seed}/candidates.benchmark.jsonl"
-
-
 rule supervision:
     input:
-        sources=source_files("replication.supervision"),
+        sources=rule_sources("supervision", "supervision"),
         candidates=candidates_of("candidates.csv"),
     output:
         training_set="<results>/{experiment}/seed={seed}/training_set.csv",
@@ -52,6 +10,7 @@ rule supervision:
         "<results>/{experiment}/seed={seed}/supervision.log",
     wildcard_constraints:
         experiment=r"(?!c_)[a-z0-9_]+",  # a curriculum run is made in phases
+    localrule: True
     conda:
         "../environment.yaml"
     threads: 1

@@ -1,0 +1,176 @@
+"""What a run will cost, before anything runs: `python -m replication.plan preset=paper`.
+
+Jobs are those of Snakemake's own dry run, so what is there already is not planned again. What a job needs is read off its
+command and the sizes of its model (replication/costs.py).
+"""
+
+import argparse
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from replication import costs
+from replication.config import load_stage, read_selection
+
+DRAWING = ("candidates", "own_candidates", "phase_candidates")
+TRAINING = ("post_training", "phase_training", "last_phase_training")
+EVALUATING = ("baseline_evaluation", "evaluation")
+TRAIN_SUBTASK, EVALUATION_SUBTASK, GENEVAL = 700, 300, 553  # prompts of T2I-CompBench's and GenEval's files
+RULE_FILES = [Path("Snakefile"), *sorted(Path("rules").glob("*.smk"))]
+CUDA_RESULTS = Path("benchmarks/results-cuda.csv")
+
+
+class Job(NamedTuple):
+    """One job of the dry run: its rule, the options of its command, and whether it takes a GPU where there are any."""
+
+    rule: str
+    options: dict
+    gpu: bool
+
+
+def planned_jobs(selection, targets=()):
+    """The `Job`s that `snakemake` would run. Raises SystemExit with what Snakemake says where it cannot plan."""
+    command = [sys.executable, "-m", "snakemake", "-n", *targets, "--workflow-profile", "profiles/gpu"]
+    done = subprocess.run([*command, *selection], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit((done.stdout + done.stderr)[-2000:])
+    return read_jobs(done.stdout)
+
+
+def read_jobs(text):
+    """The `Job`s in the text of a dry run."""
+    jobs = []
+    for block in re.split(r"^\[.*\]$", text, flags=re.MULTILINE)[1:]:
+        rule = re.search(r"^rule (\w+):", block, re.MULTILINE)
+        if rule and "jobid:" in block:
+            command = re.search(r"^Shell command: (.*)$", block, re.MULTILINE)
+            jobs.append(Job(rule[1], options_of(command[1] if command else ""), "gpu=" in block))
+    return jobs
+
+
+def options_of(command):
+    """Option -> list of its values, of a command line; --config as what it says."""
+    options, name = {}, None
+    for word in shlex.split(command):
+        if word.startswith("--"):
+            name, options[word] = word, []
+        elif name:
+            options[name].append(word)
+    return {**options, "--config": json.loads(options["--config"][0])} if "--config" in options else options
+
+
+def local_rules():
+    """Names of the rules that are never submitted: those that say `localrule: True`, which what uses them does not inherit."""
+    blocks = re.split(r"^(?=rule |use rule )", "\n".join(path.read_text() for path in RULE_FILES), flags=re.MULTILINE)
+    named = [(re.match(r"(?:use rule \w+ as|rule) (\w+)", block), block) for block in blocks]
+    return {name[1] for name, block in named if name and "\n    localrule: True" in block}
+
+
+def prompt_numbers(config):
+    """(training, evaluation) prompts of the station `prompts`; of benchmarks at most, as what leaks is dropped."""
+    if "train_subtasks" in config:
+        train = len(config["train_subtasks"]) * (config["train_prompts"] or TRAIN_SUBTASK)
+        evaluation = len(config["evaluation_subtasks"]) * (config["evaluation_prompts"] or EVALUATION_SUBTASK)
+        return train, evaluation + (config["evaluation_prompts"] or GENEVAL)
+    return 9 * config["train_prompts_per_subtask"], 9 * config["evaluation_prompts_per_subtask"]
+
+
+def measured(name):
+    """What `python -m benchmarks.run --device cuda` measured under this name, or None."""
+    if not CUDA_RESULTS.exists():
+        return None
+    rows = pd.read_csv(CUDA_RESULTS).set_index("name")["ours"]
+    return rows.get(name)
+
+
+def sampled(job, prompts):
+    """(images, GPU memory in bytes, seconds, bytes on disk) of a job that draws and judges images."""
+    config = job.options["--config"]
+    sizes, values = costs.SIZES[config["model"]["name"]], costs.BYTES[config["model"]["dtype"]]
+    train, evaluation = prompts
+    images = (
+        train * config["candidates_per_prompt"] if job.rule in DRAWING else evaluation * config["images_per_prompt"]
+    )
+    if "--shard" in job.options:
+        images /= int(job.options["--shard"][1])
+    batch, guided = config["batch_size"], config["guidance_scale"] != 1
+    answer = config["answer_tokens"] if config["verdict"] == "written" else 0
+    rate = measured(f"{config['model']['name']}_shape (images, batch {batch})")
+    seconds = images / rate if rate else costs.sampling_seconds(sizes, values, images, batch, guided)
+    judged = images * (1 if job.rule in DRAWING else 2)  # an evaluation also judges the pre-trained model's images
+    rate = None if answer else measured(f"{config['model']['name']}_shape (verdicts)")
+    seconds += judged / rate if rate else costs.verdict_seconds(sizes, values, judged, batch, answer)
+    disk = images * (2 * sizes.tokens + 300 + (0 if job.rule in DRAWING else 3 * sizes.pixels**2))
+    return images, costs.sampling_memory(sizes, values, batch, guided), seconds, disk
+
+
+def trained(job, prompts):
+    """(images, GPU memory in bytes, seconds, bytes on disk) of a training with one sample of each prompt, the most it gets."""
+    config = job.options["--config"]
+    sizes, values = costs.SIZES[config["model"]["name"]], costs.BYTES[config["model"]["dtype"]]
+    first, last = (int(epoch) for epoch in job.options.get("--epochs", [0, config["epochs"]]))
+    pair = 2 if config["method"] == "dpo" else 1
+    checkpointing, adapter = config["gradient_checkpointing"], config["lora"] and config["lora"]["r"]
+    memory = costs.training_memory(sizes, values, config["per_device_train_batch_size"], pair, checkpointing, adapter)
+    kind = "LoRA" if adapter else "all weights"
+    step = measured(f"{config['model']['name']}_shape (one {config['method']} step, {kind})")  # of one sample
+    seconds = costs.training_seconds(sizes, prompts[0], last - first, pair, checkpointing, adapter)
+    return 0, memory, step * prompts[0] * (last - first) if step else seconds, sizes.parameters * values
+
+
+def cost_table(jobs, prompts):
+    """One row per rule: jobs, how they are run, images, GPU memory of a job, GPU-hours and disk of all; None: not estimated."""
+    local, rows = local_rules(), {}
+    for job in jobs:
+        row = rows.setdefault(job.rule, [0, "here" if job.rule in local else "submitted", 0, None, None, None])
+        row[0] += 1
+        if job.rule in DRAWING + EVALUATING + TRAINING:
+            images, memory, seconds, disk = (trained if job.rule in TRAINING else sampled)(job, prompts)
+            gpu = job.options["--config"]["model"]["device"] == "cuda"
+            row[2] += round(images)
+            row[3] = max(row[3] or 0, memory / costs.GB) if gpu else None
+            row[4] = (row[4] or 0) + seconds / 3600 if gpu else None
+            row[5] = (row[5] or 0) + disk / costs.GB
+    columns = ["jobs", "run", "images", "GPU memory (GB)", "GPU-hours", "disk (GB)"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("selection", nargs="*", help="preset=NAME, base=NAME and other settings, such as seeds=[0]")
+    parser.add_argument("--targets", nargs="*", default=[], help="of Snakemake; all that the preset shows by default")
+    arguments = parser.parse_args()
+    pairs = [word.partition("=")[::2] for word in arguments.selection]
+    chosen = {key: value for key, value in pairs if key in ("preset", "base")}
+    overrides = [f"{key}={value}" for key, value in pairs if key not in chosen]
+    preset, base, checked = read_selection({**chosen, "overrides": overrides})
+    selection = [f"{key}={value}" for key, value in chosen.items()] + [f"overrides={json.dumps(overrides)}"]
+    jobs = planned_jobs(["--config", *selection], arguments.targets)
+    prompts = prompt_numbers(load_stage("prompts", preset, base, overrides=checked))
+    table = cost_table(jobs, prompts)
+    if table.empty:
+        raise SystemExit(f"Nothing to be done: everything of preset {preset} is there.")
+    print(table.astype(object).where(table.notna(), "").to_string(float_format="{:.3g}".format))
+    by_run = table.groupby("run")["jobs"].sum()
+    print(
+        f"\n{by_run.get('submitted', 0)} jobs go to SLURM with profiles/slurm, {by_run.get('here', 0)} run where it is called."
+    )
+    print(
+        f"{table['images'].sum()} images, {table['GPU-hours'].sum():.3g} GPU-hours, {table['disk (GB)'].sum():.3g} GB on disk."
+    )
+    source = f"rates of {CUDA_RESULTS}, where it has the batch size, else an" if CUDA_RESULTS.exists() else "an"
+    print(
+        f"GPU-hours: {source} NVIDIA A100 at {costs.UTILISATION:.0%} of its peak (not measured); {prompts[0]} training and"
+        f" {prompts[1]} evaluation prompts; trainings and replays count every training prompt, which is the most they get."
+        " Rules without a number draw, train and evaluate nothing, or little."
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""The cost plan: formulas against hand-worked values and real models, and its jobs against Snakemake's own count."""
+
+import re
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from test_workflow import ROOT, copy_repository, dry_run
+
+from benchmarks.shapes import janus_pro
+from replication import costs, plan
+from replication.costs import SIZES, Sizes
+from replication.models.tiny import new_model
+
+SMALL = Sizes(hidden=2, intermediate=3, layers=5, vocabulary=7, codes=11, tokens=16, pixels=4, others=13)
+MODEL = {"name": "janus_pro_7b", "dtype": "bfloat16", "device": "cuda"}
+DRAW = {"model": MODEL, "candidates_per_prompt": 10, "batch_size": 64, "guidance_scale": 5.0, "verdict": "likelier"}
+TRAIN = {
+    "model": MODEL,
+    "method": "dpo",
+    "epochs": 30,
+    "per_device_train_batch_size": 1,
+    "gradient_checkpointing": True,
+}
+
+
+@pytest.mark.parametrize("size", ["1b", "7b"])
+def test_sizes_are_those_of_the_models(size):
+    model = janus_pro(size, "meta", torch.bfloat16).model
+    sizes = SIZES[f"janus_pro_{size}"]
+    assert sum(weight.numel() for weight in model.parameters()) == sizes.parameters
+    assert sum(weight.numel() for weight in model.model.language_model.parameters()) == sizes.language_model
+    assert (sizes.codes, sizes.tokens) == (
+        model.config.vq_config.num_embeddings,
+        model.config.vision_config.num_image_tokens,
+    )
+
+
+def test_sizes_of_the_embedded_model():
+    model = new_model(seed=0)
+    assert sum(weight.numel() for weight in model.parameters()) == SIZES["embedded_janus"].parameters
+    assert (
+        sum(weight.numel() for weight in model.model.language_model.parameters())
+        == SIZES["embedded_janus"].language_model
+    )
+
+
+def test_formulas_by_hand():
+    assert SMALL.language_model == 5 * (4 * 4 + 3 * 6 + 4) + 2 + 14  # 206
+    weights, width = 219 * 2, 80  # 64 tokens of text and 16 of the image
+    cache, draw, decoder = 2 * 5 * 2 * 6 * width * 2, 6 * 11 * 32, 3 * 16 * 128 * 4 * 2
+    assert costs.sampling_memory(SMALL, 2, 3, True) == weights + decoder + 2e9
+    assert costs.sampling_memory(SMALL._replace(pixels=1), 2, 3, True) == weights + cache + draw + 2e9
+    assert costs.adapter_parameters(SMALL, 4) == 5 * 4 * (4 * (2 + 2) + 3 * (2 + 3))
+    tokens, logits = 2 * 2 * 80, 2 * 2 * 16 * 11 * 12
+    activations = tokens * 2 * 2 * 5 + tokens * (16 + 12) * 2
+    assert costs.training_memory(SMALL, 2, 2, 2, True, None) == 2 * (219 + 3 * 206) + activations + logits + 2e9
+    assert costs.training_memory(SMALL, 2, 2, 2, False, 4) == 2 * (219 + 3 * 620) + 5 * tokens * 28 * 2 + logits + 2e9
+    operations = 206 * 80 * 2 * (2 * (2 + 4) + 2) * 9  # pairs, two epochs, and the reference once, of nine samples
+    assert costs.training_seconds(SMALL, 9, 2, 2, False, None) == pytest.approx(operations / 312e12 / 0.4)
+    assert costs.least_seconds(312e12, 2e12) == costs.least_seconds(312e12, 0) == costs.least_seconds(0, 2e12) == 2.5
+
+
+def test_the_guided_cache_of_256_images_is_as_large_as_was_measured():
+    """benchmarks/cases.py: 139 GB or more at 256 images of Janus-Pro-7B, and 16 bit per value."""
+    one, many = (costs.sampling_memory(SIZES["janus_pro_7b"], 2, batch, True) for batch in (128, 256))
+    assert 139e9 / 2 < many - one < 1.3 * 139e9 / 2
+
+
+def test_a_batch_costs_memory_and_saves_time_and_shards_share_the_images():
+    def row(**changes):
+        job = plan.Job("candidates", {"--config": {**DRAW, **changes.pop("config", {})}, **changes}, True)
+        return plan.sampled(job, (5600, 300))
+
+    images, memory, seconds, disk = row()
+    assert images == 56000 and disk == 56000 * (2 * 576 + 300)
+    assert row(**{"--shard": ["3", "7"]})[0] == 8000 and row(**{"--shard": ["3", "7"]})[2] == pytest.approx(seconds / 7)
+    small, plain = row(config={"batch_size": 8}), row(config={"guidance_scale": 1.0})
+    assert small[1] < memory and small[2] > seconds and plain[1] < memory and plain[2] < seconds
+    assert row(config={"verdict": "written", "answer_tokens": 128})[2] > seconds
+
+
+def test_a_measured_rate_is_taken_before_a_computed_one(tmp_path, monkeypatch):
+    names = ["janus_pro_7b_shape (images, batch 64)", "janus_pro_7b_shape (verdicts)"]
+    names += ["janus_pro_7b_shape (one dpo step, LoRA)"]
+    pd.DataFrame({"name": names, "ours": [4.0, 20.0, 0.5]}).to_csv(tmp_path / "cuda.csv", index=False)
+    monkeypatch.setattr(plan, "CUDA_RESULTS", tmp_path / "cuda.csv")
+    assert plan.sampled(plan.Job("candidates", {"--config": DRAW}, True), (100, 10))[2] == 1000 / 4 + 1000 / 20
+    half = {"--config": {**TRAIN, "lora": {"r": 64}}, "--epochs": ["10", "30"]}
+    assert plan.trained(plan.Job("last_phase_training", half, True), (100, 10))[2] == 0.5 * 100 * 20
+    computed = plan.trained(plan.Job("post_training", {"--config": {**TRAIN, "lora": None}}, True), (100, 10))
+    assert computed[2] == costs.training_seconds(SIZES["janus_pro_7b"], 100, 30, 2, True, None)
+    assert computed[3] == 6_988_342_923 * 2 and computed[1] > 3 * 6.49e9 * 2
+
+
+def test_prompts_of_the_benchmarks():
+    config = {"train_subtasks": ["color", "shape"], "evaluation_subtasks": ["color"], "train_prompts": None}
+    assert plan.prompt_numbers({**config, "evaluation_prompts": None}) == (1400, 300 + 553)
+    assert plan.prompt_numbers({**config, "train_prompts": 5, "evaluation_prompts": 4}) == (10, 8)
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    return copy_repository(tmp_path_factory.mktemp("planned"))
+
+
+@pytest.mark.parametrize("settings", [["preset=smoke"], ["preset=tiny", "candidate_shards=3"]], ids=" ".join)
+def test_jobs_are_those_of_the_dry_run(checkout, settings):
+    done = subprocess.run(
+        [sys.executable, "-m", "replication.plan", *settings], cwd=checkout, check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    shown = dict(re.findall(r"^(\w+) +(\d+) +(?:submitted|here) ", done.stdout, re.MULTILINE))
+    overrides = ", ".join(f'"{setting}"' for setting in settings[1:])
+    text = dry_run(checkout, "--config", settings[0], f"overrides=[{overrides}]")
+    counted = dict(re.findall(r"^(\w+) +(\d+)$", text.split("Job stats:")[1].split("\n\n")[0], re.MULTILINE))
+    total = int(counted.pop("total"))
+    assert shown == counted
+    numbers = re.search(r"(\d+) jobs go to SLURM .*, (\d+) run where", done.stdout).groups()
+    assert sum(map(int, numbers)) == total
+    drawing = [int(counted[rule]) for rule in plan.DRAWING]
+    if settings[1:]:  # each drawing in three jobs, and merged once
+        assert all(number % 3 == 0 for number in drawing) and sum(drawing) == 3 * int(counted["merge_candidates"])
+    if settings == ["preset=smoke"]:  # 6 x 9 prompts: 4 candidates of each, three times; 4 and 7 x 1 at evaluation
+        assert f"{54 * (3 * 4 + 4 + 7)} images" in done.stdout
+
+
+def test_what_is_local_is_what_takes_seconds(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    seconds = {"prompts", "supervision", "phase_set", "last_phase_set", "merge_candidates", "claims", "figure", "table"}
+    assert seconds < plan.local_rules()
+    gpu = set(plan.DRAWING + plan.TRAINING + plan.EVALUATING) | {"quality_check", "kernel", "simulation", "base_model"}
+    assert not gpu & plan.local_rules()
+
+
+def test_every_rule_that_is_submitted_has_its_place_in_the_profiles(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    text = "\n".join(path.read_text() for path in ROOT.glob("rules/*.smk"))
+    rules = {used or plain for used, plain in re.findall(r"^(?:use rule \w+ as (\w+)|rule (\w+))", text, re.MULTILINE)}
+    assert "retries:" not in text  # they would be multiplied inside SLURM jobs
+    profiles = [yaml.safe_load((ROOT / f"profiles/{name}/profile.v9+.yaml").read_text()) for name in ("slurm", "gpu")]
+    slurm, gpu = ({rule for rule, needs in p["set-resources"].items() if needs == "?gpu_job"} for p in profiles)
+    assert slurm == gpu == rules - plan.local_rules() - {"base_model", "simulation"}
+
+
+def test_a_wrong_preset_is_one_sentence():
+    done = subprocess.run(
+        [sys.executable, "-m", "replication.plan", "preset=nano"], cwd=ROOT, check=False, capture_output=True, text=True
+    )
+    assert done.returncode != 0 and done.stderr.startswith("There is no preset 'nano'") and done.stderr.count("\n") == 1
