@@ -16,16 +16,19 @@ from replication.sampling import image_seed
 from replication.verdicts import own_verdicts
 
 
-def draw_images(model, prompts, number, index_name, purpose, seed, config, judge=None, second_judge=None):
-    """Draw `number` images per prompt and judge each by the model itself (or by the model `judge`) and by the oracle.
+def draw_images(
+    model, prompts, number, index_name, purpose, seed, config, judge=None, second_judge=None, truth_known=True
+):
+    """Draw `number` images per prompt and judge each by the model itself (or by the model `judge`) and, where the
+    truth is known, by the oracle.
 
     prompts: frame with columns prompt_id, prompt, subtask, stratum. index_name: column that counts a prompt's images.
     purpose, seed: name the random stream (`image_seed`). config: guidance_scale, temperature, batch_size, and how verdicts
     are had (`own_verdicts`).
 
     Returns a frame with the columns of `prompts`, index_name, image_seed, log_prob (without guidance, temperature 1),
-    those of `own_verdicts`, truth (the oracle's), and judge_verdict where the model `second_judge` is asked, too, prompt by
-    prompt; and in the same order codes (n, T) int16. Pixels are not kept: 60,000 pictures of 384 x 384 are 26 GB, and codes
+    those of `own_verdicts`, truth (the oracle's; there where `truth_known`, which it is of rendered scenes), and judge_verdict
+    where the model `second_judge` is asked, too, prompt by prompt; and in the same order codes (n, T) int16. Pixels are not kept: 60,000 pictures of 384 x 384 are 26 GB, and codes
     decode again.
     """
     rows = prompts.loc[prompts.index.repeat(number)].reset_index(drop=True)
@@ -35,9 +38,8 @@ def draw_images(model, prompts, number, index_name, purpose, seed, config, judge
         for prompt_id, index in zip(rows["prompt_id"], rows[index_name], strict=True)
     ]
     if prompts.empty:
-        return rows.reindex(columns=[*rows, "log_prob", "alignment_logit", "verdict", "truth"]), np.empty(
-            (0, 0), np.int16
-        )
+        judged = ["log_prob", "alignment_logit", "verdict", *(["truth"] if truth_known else [])]
+        return rows.reindex(columns=[*rows, *judged]), np.empty((0, 0), np.int16)
     by_length = np.argsort(rows["prompt"].str.len(), kind="stable")  # prompts of one length need no padding
     codes, log_probs, verdicts, truth = [], [], [], []
     for start in tqdm(range(0, len(rows), config["batch_size"]), desc=f"images for {purpose}"):
@@ -52,11 +54,13 @@ def draw_images(model, prompts, number, index_name, purpose, seed, config, judge
         if second_judge:
             second = own_verdicts(second_judge, images, batch["prompt"], config)
             verdicts[-1]["judge_verdict"] = second["verdict"]
-        truth.append(oracle.judge(images, batch["prompt"]))
+        if truth_known:
+            truth.append(oracle.judge(images, batch["prompt"]))
     in_order = np.argsort(by_length)
     rows["log_prob"] = np.concatenate(log_probs)[in_order]
     rows = rows.join(pd.concat(verdicts, ignore_index=True).iloc[in_order].reset_index(drop=True))
-    rows["truth"] = np.concatenate(truth).astype(int)[in_order]
+    if truth_known:
+        rows["truth"] = np.concatenate(truth).astype(int)[in_order]
     return rows, np.concatenate(codes)[in_order]
 
 
@@ -80,6 +84,7 @@ def main():
         arguments.seed,
         config,
         arguments.judge and JanusModel.load(arguments.judge, config["model"]),
+        truth_known=config["judge"] == "oracle",
     )
     with atomic_directory(arguments.output) as folder:
         rows.to_csv(folder / "candidates.csv", index=False)
