@@ -47,12 +47,15 @@ class BlipVQA(HubJudge):
             encoder_hidden_states=seen,
             encoder_attention_mask=torch.ones(seen.shape[:2], dtype=torch.long, device=device),
         ).last_hidden_state
-        first = model.text_decoder(
-            input_ids=torch.full((len(questions), 1), words.bos_token_id, device=device),
-            encoder_hidden_states=read,
-            encoder_attention_mask=tokens["attention_mask"],
-        ).logits[:, 0]
-        return first[:, self.yes_no].float().softmax(dim=-1)[:, 0].cpu().numpy()
+        # The decoder of transformers 5 sees padding in spite of a mask, so questions of one length go to it together.
+        answers = torch.empty(len(questions), device=device)
+        lengths = tokens["attention_mask"].sum(dim=1)
+        for length in lengths.unique().tolist():
+            alike = lengths == length
+            start = torch.full((int(alike.sum()), 1), words.bos_token_id, device=device)
+            first = model.text_decoder(input_ids=start, encoder_hidden_states=read[alike, :length]).logits[:, 0]
+            answers[alike] = first[:, self.yes_no].float().softmax(dim=-1)[:, 0]
+        return answers.cpu().numpy()
 
     def answers(self, images, rows):
         """The product per image; 1 for a prompt without a noun phrase, as in the benchmark."""

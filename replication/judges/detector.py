@@ -187,7 +187,7 @@ class Detector(HubJudge):
         classes = torch.nn.functional.normalize(classes, dim=-1)
         crops = []
         for x0, y0, x1, y1 in (one.box for one in objects):
-            left, top = max(0, int(x0)), max(0, int(y0))
+            left, top = (min(max(0, int(low)), size - 1) for low, size in ((x0, image.shape[1]), (y0, image.shape[0])))
             crops.append(image[top : max(top + 1, int(np.ceil(y1))), left : max(left + 1, int(np.ceil(x1)))])
         return [COLOURS[best] for best in (self.colours.embed_images(crops) @ classes.T).argmax(dim=-1).tolist()]
 
