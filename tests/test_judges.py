@@ -444,10 +444,10 @@ def test_the_panel_asks_each_judge_about_its_subtasks_and_never_twice(judges, ch
     geneval = json.dumps({"tag": "colors", "include": [{"class": "cup", "count": 1, "color": "red"}]})
     rows = pd.DataFrame(
         [
-            ("t2i_compbench", "color", "a green bench and a red bowl", None),
-            ("t2i_compbench", "spatial", "a cup next to a bowl", None),
-            ("t2i_compbench", "non_spatial", "a girl is looking at a cup", None),
-            ("t2i_compbench", "complex", "The red cup was next to the green bowl.", None),
+            ("t2i_compbench", "color", "a green bench and a red bowl", "{}"),
+            ("t2i_compbench", "spatial", "a cup next to a bowl", "{}"),
+            ("t2i_compbench", "non_spatial", "a girl is looking at a cup", "{}"),
+            ("t2i_compbench", "complex", "The red cup was next to the green bowl.", "{}"),
             ("geneval", "colors", "a photo of a red cup", geneval),
         ],
         columns=["benchmark", "subtask", "prompt", "metadata"],
@@ -460,7 +460,7 @@ def test_the_panel_asks_each_judge_about_its_subtasks_and_never_twice(judges, ch
     assert judged["score"].between(-1, 1).all() and "metadata" not in judged
     attribute = judges["blip_vqa"].scores(images, rows)
     assert judged["score"][0] == pytest.approx(attribute[0], abs=1e-6)
-    spatial = judges["detector"].scores(images[[1, 3]], rows.iloc[[1, 3]])
+    spatial = judges["detector"].scores(images[[1, 3]], rows.iloc[[1, 3]].assign(metadata=None))
     assert judged["score"][3] == pytest.approx((attribute[3] + spatial[1]) / 2, abs=1e-6)
 
     for judge in (Qwen25VL, BlipVQA, ClipScore, Detector):

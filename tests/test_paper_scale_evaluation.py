@@ -26,9 +26,9 @@ IDENTITY = {"preset": "paper", "experiment": "baseline", "model": "m", "method":
 DRAWING = {"guidance_scale": 1.0, "temperature": 1.0, "verdict": "likelier", "threshold": 0.0, "batch_size": 4}
 PROMPTS = pd.DataFrame(
     [
-        ("t2i_compbench", "color", "medium", "a green bench and a red bowl", None),
-        ("t2i_compbench", "spatial", "medium", "a cup next to a bowl", None),
-        ("t2i_compbench", "spatial", "medium", "a bench on the left of a cup", None),
+        ("t2i_compbench", "color", "medium", "a green bench and a red bowl", "{}"),
+        ("t2i_compbench", "spatial", "medium", "a cup next to a bowl", "{}"),
+        ("t2i_compbench", "spatial", "medium", "a bench on the left of a cup", "{}"),
         (
             "geneval",
             "single_object",

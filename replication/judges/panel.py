@@ -56,13 +56,12 @@ def load_judge(name, config, folders):
 def judge_images(images, rows, config, folders, answers):
     """What the panel says of images (n, H, W, 3) uint8: the frame `rows` with three more columns.
 
-    rows: columns prompt, subtask, benchmark, and metadata (GenEval's, as JSON) where a prompt has some. config: the `judge`
-    of the evaluation section. folders: of downloaded models, each under its name. answers: folder of what was answered before
+    rows: columns prompt, subtask, benchmark and metadata (JSON; read of GenEval's prompts only). config: the `judge` of the
+    evaluation section. folders: of downloaded models, each under its name. answers: folder of what was answered before
     (`replication.judges.cache`).
     Columns: truth, 1 where the verdict judge says so; truth_parsed, 0 where its answer had no score, and truth is 0; score, of
     the benchmark, in [0, 1].
     """
-    rows = rows.assign(metadata=rows.get("metadata"))
     asked = [judges_of(*row) for row in rows[["benchmark", "subtask", "prompt"]].itertuples(index=False)]
     folders = {folder.name: folder for folder in folders}
     total, number = np.zeros(len(rows)), np.array([len(names) for names in asked])
@@ -72,8 +71,8 @@ def judge_images(images, rows, config, folders, answers):
             continue
         judge = load_judge(name, config, folders)
         file = answers / f"{config[name]['name']}.jsonl"
-        # GenEval's rules read its metadata, and no other judge does
-        about = rows if name == SPATIAL else rows.assign(metadata=None)
+        rules = (rows["benchmark"] == "geneval") & (name == SPATIAL)
+        about = rows.assign(metadata=rows["metadata"].where(rules, None))
         scores = scores_of(judge, images[of_judge], about[of_judge], file, config[name]["batch_size"])
         if name == "verdict":
             verdict = scores
