@@ -23,11 +23,11 @@ rule hub_judge:
         model=directory("<results>/hub/{judge}"),
     log:
         "<results>/logs/judge={judge}.log",
+    wildcard_constraints:
+        judge=r"[a-z0-9_]+",
     localrule: True
     conda:
         "../environment.yaml"
-    wildcard_constraints:
-        judge=r"[a-z0-9_]+",
     params:
         config=judge_download,
     shell:

@@ -43,16 +43,14 @@ def test_tolerance_by_hand():
 
 
 def test_cells_are_within_or_beyond_noise_or_not_run():
-    close, far = (
-        0.5393 + 0.05,
-        0.5393 + 0.1,
-    )  # the paper's texture after SFT is 53.93 %; tolerance of 300 and 600 is 6.9 points
-    for value, said in ((close, "within noise"), (far, "beyond noise")):
+    """The paper's texture after SFT is 53.93 % of 300 images; ours is of twice 300. 5 and 10 points above it, the pooled shares
+    are 516.4 and 546.4 of 902, and 1.96 sqrt(p (1 - p) 0.005) is 6.86 and 6.77 points."""
+    for value, allowed, said in ((0.5893, 6.86, "within noise"), (0.6393, 6.77, "beyond noise")):
         metrics = rows({("texture", "generation"): value, ("texture", "understanding_win_rate"): 0.6}, seeds=(0, 1))
         data = side_by_side.table_data(metrics, "t2i_compbench", tab5_t2i_compbench.SUBTASKS)
         cell = data.set_index(["method", "subtask", "metric"]).loc["sft", "texture", "generation"]
         assert cell["paper"] == pytest.approx(53.93) and cell["ours"] == pytest.approx(100 * value) and cell["n"] == 600
-        assert cell["tolerance"] == pytest.approx(6.9, abs=0.1) and cell["verdict"] == said
+        assert cell["tolerance"] == pytest.approx(allowed, abs=0.01) and cell["verdict"] == said
     others = data[
         (data["metric"] != "understanding_win_rate") & (data["subtask"] != "texture") | (data["method"] != "sft")
     ]
