@@ -16,8 +16,21 @@ from replication.sampling import image_seed
 from replication.verdicts import own_verdicts
 
 
-def draw_images(model, prompts, number, index_name, purpose, seed, config, judge=None, second_judge=None, shard=(0, 1)):
-    """Draw `number` images per prompt and judge each by the model itself (or by the model `judge`) and by the oracle.
+def draw_images(
+    model,
+    prompts,
+    number,
+    index_name,
+    purpose,
+    seed,
+    config,
+    judge=None,
+    second_judge=None,
+    truth_known=True,
+    shard=(0, 1),
+):
+    """Draw `number` images per prompt and judge each by the model itself (or by the model `judge`) and, where the
+    truth is known, by the oracle.
 
     prompts: frame with columns prompt_id, prompt, subtask, stratum. index_name: column that counts a prompt's images.
     purpose, seed: name the random stream (`image_seed`). config: guidance_scale, temperature, batch_size, and how verdicts
@@ -25,8 +38,9 @@ def draw_images(model, prompts, number, index_name, purpose, seed, config, judge
     of likelihoods and logits depend on what else is in the batch; so all parts together have the bytes of one.
 
     Returns a frame with the columns of `prompts`, index_name, image_seed, log_prob (without guidance, temperature 1),
-    those of `own_verdicts`, truth (the oracle's), and judge_verdict where the model `second_judge` is asked, too, prompt by
-    prompt, its index the number of each row among those of all shards; and in the same order codes (n, T) int16. Pixels are not kept: 60,000 pictures of 384 x 384 are 26 GB, and codes
+    those of `own_verdicts`, truth (the oracle's; there where `truth_known`, which it is of rendered scenes), and judge_verdict
+    where the model `second_judge` is asked, too, prompt by prompt, its index the number of each row among those of all shards;
+    and in the same order codes (n, T) int16. Pixels are not kept: 60,000 pictures of 384 x 384 are 26 GB, and codes
     decode again.
     """
     rows = prompts.loc[prompts.index.repeat(number)].reset_index(drop=True)
@@ -40,9 +54,8 @@ def draw_images(model, prompts, number, index_name, purpose, seed, config, judge
     part, parts = shard
     batches = batches[len(batches) * part // parts : len(batches) * (part + 1) // parts]
     if not batches:
-        return rows.iloc[:0].reindex(columns=[*rows, "log_prob", "alignment_logit", "verdict", "truth"]), np.empty(
-            (0, 0), np.int16
-        )
+        judged = ["log_prob", "alignment_logit", "verdict", *(["truth"] if truth_known else [])]
+        return rows.iloc[:0].reindex(columns=[*rows, *judged]), np.empty((0, 0), np.int16)
     codes, log_probs, verdicts, truth = [], [], [], []
     for members in tqdm(batches, desc=f"images for {purpose}"):
         batch = rows.iloc[members]
@@ -56,13 +69,15 @@ def draw_images(model, prompts, number, index_name, purpose, seed, config, judge
         if second_judge:
             second = own_verdicts(second_judge, images, batch["prompt"], config)
             verdicts[-1]["judge_verdict"] = second["verdict"]
-        truth.append(oracle.judge(images, batch["prompt"]))
+        if truth_known:
+            truth.append(oracle.judge(images, batch["prompt"]))
     drawn = np.concatenate(batches)
     in_order = np.argsort(drawn)
     rows = rows.iloc[drawn[in_order]]
     rows["log_prob"] = np.concatenate(log_probs)[in_order]
     rows = rows.join(pd.concat(verdicts, ignore_index=True).iloc[in_order].set_axis(rows.index))
-    rows["truth"] = np.concatenate(truth).astype(int)[in_order]
+    if truth_known:
+        rows["truth"] = np.concatenate(truth).astype(int)[in_order]
     return rows, np.concatenate(codes)[in_order]
 
 
@@ -87,6 +102,7 @@ def main():
         arguments.seed,
         config,
         arguments.judge and JanusModel.load(arguments.judge, config["model"]),
+        truth_known=config["judge"] == "oracle",
         shard=arguments.shard or (0, 1),
     )
     with atomic_directory(arguments.output) as folder:

@@ -59,6 +59,10 @@ def corrupt_verdicts(candidates, corruption, strength, rng):
             return candidates.assign(
                 verdict=(verdict | (margin > -strength)).astype(int), alignment_logit=margin + strength
             )
+        case "oracle" if "truth" not in candidates:
+            raise ValueError(
+                "No judge knows the truth about these candidates, so there is no supervision by the oracle."
+            )
         case "oracle":
             return candidates.assign(verdict=candidates["truth"])
     return candidates

@@ -110,7 +110,8 @@ def counts_of(phase, new, samples, training_set, pool):
         "prompts_drawn": new["prompt_id"].nunique(),
         "images_drawn": len(new),
         "images_accepted": int((new["verdict"] == 1).sum()),
-        "images_right": int((new["truth"] == 1).sum()),  # the oracle's view: reported, never used
+        # the oracle's view: reported, never used, and unknown of images that no oracle judges
+        "images_right": int((new["truth"] == 1).sum()) if "truth" in new else None,
         "samples_added": len(samples),
         "samples": len(training_set),
         "prompts_unlocked": int((pool["unlocked"] == phase).sum()),

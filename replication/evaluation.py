@@ -1,10 +1,14 @@
 """Evaluation of one model: generation, the Nonunified score, its verdicts on held-out scenes and on the images of the
 pre-trained model (paper sections 1, 2 and 4.5). An imperfect judge is asked about the same images beside the oracle.
 
+Where no oracle knows the truth, judges from the model hub are asked about the images once all are drawn and the model has
+made room for them. What they have answered stays in a folder beside the output, and is not asked again.
+
 Prompts and image seeds are the same for every model of a run, so that before and after are paired.
 """
 
 import argparse
+import gc
 import json
 from pathlib import Path
 
@@ -17,6 +21,7 @@ from replication import metrics
 from replication.candidates import draw_images
 from replication.claim_registry import write_registered
 from replication.files import atomic_directory
+from replication.judges.panel import judge_images
 from replication.models.janus import JanusModel
 from replication.provenance import write_provenance
 from replication.verdicts import own_verdicts
@@ -24,7 +29,9 @@ from replication.verdicts import own_verdicts
 
 def judge_probe(model, probe, images, config, judge=None):
     """The frame `probe` (probe_id, prompt, subtask, stratum, label) with the columns of `own_verdicts` on its `images`, and
-    judge_verdict where there is a `judge`."""
+    judge_verdict where there is a `judge`. There may be none, with no `images`."""
+    if probe.empty:
+        return probe.drop(columns="prompt").assign(alignment_logit=[], verdict=[])
     verdicts = _verdicts(model, _batches(images, config, "held-out scenes"), probe["prompt"], config)
     if judge:
         batches = _batches(images, config, "held-out scenes, by the judge")
@@ -80,14 +87,18 @@ def main():
         "--baseline", type=Path, help="evaluation folder of the pre-trained model, unless it is this one"
     )
     parser.add_argument("--judge", type=Path, nargs="?", help="checkpoint folder of an independent judge")
+    parser.add_argument(
+        "--judge-models", type=Path, nargs="*", help="folders of the models of evaluation.judge, each under its name"
+    )
     parser.add_argument("--output", type=Path, required=True, help="folder of the evaluation files")
     arguments = parser.parse_args()
     config, number = arguments.config, arguments.config["images_per_prompt"]
     model = JanusModel.load(arguments.model, config["model"])
     judge = arguments.judge and JanusModel.load(arguments.judge, config["model"])
-    prompts = pd.read_csv(arguments.prompts / "evaluation.csv")
+    prompts, truth_by = pd.read_csv(arguments.prompts / "evaluation.csv"), config["judge"]["name"]
 
-    own, codes = draw_images(model, prompts, number, "image", "evaluation", arguments.seed, config, second_judge=judge)
+    settings = {"second_judge": judge, "truth_known": truth_by == "oracle"}
+    own, codes = draw_images(model, prompts, number, "image", "evaluation", arguments.seed, config, **settings)
     probe_images = np.load(arguments.prompts / "probe_images.npy", allow_pickle=False)
     probe = pd.read_csv(arguments.prompts / "probe.csv")
     probe = judge_probe(model, probe, probe_images, config, None if arguments.baseline else judge)
@@ -100,16 +111,23 @@ def main():
         pretrained = judge_pretrained_images(model, baseline, baseline_codes, config)
     identity = {key: config[key] for key in ("preset", "experiment", "method")}
     identity |= {"model": _model_name(config, arguments), "seed": arguments.seed}
+    first = model.decode_images(torch.from_numpy(codes[::number]).long())
+    if truth_by != "oracle":
+        images = first if number == 1 else model.decode_images(torch.from_numpy(codes).long())
+        del model, judge, settings
+        gc.collect()
+        torch.cuda.empty_cache()
+        answers = arguments.output.with_name("judge_answers")
+        own = judge_images(images, own, config["judge"], arguments.judge_models, answers)
 
     with atomic_directory(arguments.output) as folder:
         own.to_csv(folder / "images.csv", index=False)
         np.save(folder / "codes.npy", codes, allow_pickle=False)
-        first = model.decode_images(torch.from_numpy(codes[::number]).long())
         np.save(folder / "images.npy", first, allow_pickle=False)
         probe.to_csv(folder / "probe_verdicts.csv", index=False)
         if pretrained is not None:
             pretrained.to_csv(folder / "pretrained_verdicts.csv", index=False)
-        metrics.summarise(own, probe, pretrained, identity).to_csv(folder / "metrics.csv", index=False)
+        metrics.summarise(own, probe, pretrained, identity, truth_by).to_csv(folder / "metrics.csv", index=False)
         write_provenance(folder / "provenance.json", config, arguments.seed)
         write_registered(folder)
 

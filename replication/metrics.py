@@ -10,12 +10,11 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from replication.scenes import STRATA, SUBTASKS
-
 IDENTITY = ["preset", "experiment", "model", "method", "seed"]
 COLUMNS = [*IDENTITY, "subtask", "metric", "value", "n", "judge"]
 JUDGES = {"oracle": "truth", "embedded": "judge_verdict"}  # and the column of images.csv with what each says
 NO_JUDGE = "none"  # in the column judge: the metric asks none, but own verdicts alone, or scenes with known labels
+BENCHMARK = "benchmark"  # there: the metric is the benchmark's own score of images
 
 
 def share(event, among=None):
@@ -89,6 +88,11 @@ def triple_counts(truth, before, after):
     return {triple: triples.count(triple) for triple in product((0, 1), repeat=3)}
 
 
+def benchmark_score(score):
+    """Mean of a benchmark's scores in [0, 1] (Gen of Table 1 at the paper scale; paper 4.5)."""
+    return (float(np.mean(score)), len(score)) if len(score) else (float("nan"), 0)
+
+
 def judged(truth, verdict):
     """The metrics of own images that need a judge: {metric: (value, n)}."""
     return {
@@ -120,15 +124,26 @@ def judge_errors(parts, scenes):
     return values
 
 
-def summarise(images, probe, pretrained_verdicts, identity):
-    """All metrics of one evaluated model as rows of `COLUMNS`, per subtask, per stratum and overall.
+def groups_of(images):
+    """{group: its subtasks}: the strata, "overall" and, where the prompts come from benchmarks, "overall_<benchmark>"."""
+    groups = {**images.groupby("stratum", sort=False)["subtask"].unique(), "overall": images["subtask"].unique()}
+    if "benchmark" in images:
+        by_benchmark = images.groupby("benchmark", sort=False)["subtask"].unique()
+        groups |= {f"overall_{benchmark}": subtasks for benchmark, subtasks in by_benchmark.items()}
+    return groups
 
-    images: frame with columns subtask, image, truth, verdict (the model's own images). Metrics of own images use
-        image 0 of each prompt, as in the paper; the same name with `_n` uses all images.
-    probe: frame with columns subtask, label, verdict (held-out labelled scenes). Where verdicts are written answers, both
-        frames have a column parsed, and the share of those that say no score is a metric, too.
+
+def summarise(images, probe, pretrained_verdicts, identity, truth_by="oracle"):
+    """All metrics of one evaluated model as rows of `COLUMNS`, per subtask, per stratum and overall (`groups_of`).
+
+    images: frame with columns subtask, stratum, image, truth, verdict (the model's own images). Metrics of own images use
+        image 0 of each prompt, as in the paper; the same name with `_n` uses all images. Where it has a column score, that
+        is the benchmark's, whose mean is then generation, and the share that the judge accepts is accepted_by_judge; where it
+        has a column truth_parsed, the share of the judge's answers without a score is judge_unparsed.
+    probe: frame with columns subtask, label, verdict (held-out labelled scenes; none at the paper scale). Where verdicts are
+        written answers, both frames have a column parsed, and the share of those that say no score is a metric, too.
     pretrained_verdicts: frame with columns subtask, truth, before, after, or None for the pre-trained model itself.
-    identity: values of preset, experiment, model, method and seed.
+    identity: values of preset, experiment, model, method and seed. truth_by: the judge whose word is the truth.
 
     Metrics that need a judge are given once for each of `JUDGES`. The imperfect one is there when all three frames have a
     column judge_verdict; its own errors are metrics judge_*, and generation_corrected is its generation score without them.
@@ -136,7 +151,7 @@ def summarise(images, probe, pretrained_verdicts, identity):
     cells), with n summed; triple counts are summed. Undefined shares are kept as value nan, n 0.
     """
     rows = []
-    for subtask in SUBTASKS:
+    for subtask in images["subtask"].unique():
         own = images[images["subtask"] == subtask]
         scenes = probe[probe["subtask"] == subtask]
         parts = {"": own[own["image"] == 0], "_n": own}
@@ -152,10 +167,17 @@ def summarise(images, probe, pretrained_verdicts, identity):
         ]
         if "parsed" in scenes:
             rows.append((subtask, "probe_unparsed", *share(scenes["parsed"] == 0), NO_JUDGE))
-        for judge, column in JUDGES.items():
+        if "score" in images:
+            for suffix, frame in parts.items():
+                rows.append((subtask, f"generation{suffix}", *benchmark_score(frame["score"]), BENCHMARK))
+        if "truth_parsed" in images:
+            rows.append((subtask, "judge_unparsed_n", *share(own["truth_parsed"] == 0), truth_by))
+        for judge, column in {truth_by: "truth", "embedded": JUDGES["embedded"]}.items():
             if column in images:
                 for suffix, frame in parts.items():
                     values = judged(frame[column], frame["verdict"])
+                    if "score" in images:
+                        values["accepted_by_judge"] = values.pop("generation")
                     rows += [(subtask, f"{metric}{suffix}", *value, judge) for metric, value in values.items()]
             if pretrained_verdicts is not None and column in pretrained_verdicts:
                 old = pretrained_verdicts[pretrained_verdicts["subtask"] == subtask]
@@ -166,7 +188,7 @@ def summarise(images, probe, pretrained_verdicts, identity):
             rows += [(subtask, metric, *value, "embedded") for metric, value in values.items()]
     per_subtask = pd.DataFrame(rows, columns=["subtask", "metric", "value", "n", "judge"])
     frames = [per_subtask]
-    for group, members in {**STRATA, "overall": SUBTASKS}.items():
+    for group, members in groups_of(images).items():
         grouped = per_subtask[per_subtask["subtask"].isin(members)].groupby(["metric", "judge"], sort=False)
         means = grouped.agg(value=("value", "mean"), n=("n", "sum"))
         counts = means.index.get_level_values("metric").str.startswith("triple_")

@@ -132,12 +132,11 @@ def quality(candidates, samples):
 
     precision_chosen is the share of chosen images for which the prompt truly holds, precision_rejected the share of
     rejected ones for which it does not, both among the samples that pair an image with its own prompt (the truth of others
-    is not known here; `replication.quality_check` asks the oracle); yield_<subtask> is samples per prompt.
+    is not known here; `replication.quality_check` asks the oracle), and neither is there where no judge knows the truth;
+    yield_<subtask> is samples per prompt.
     """
     accepted = candidates.groupby("prompt_id", sort=False)["verdict"].mean()
     prompts = len(accepted)
-    truth = candidates["truth"]
-    known = samples[candidates["prompt_id"].loc[samples["chosen"]].to_numpy() == samples["prompt_id"].to_numpy()]
     rows = [
         ("prompts", prompts, prompts),
         ("prompts_used", samples["prompt_id"].nunique(), prompts),
@@ -145,10 +144,13 @@ def quality(candidates, samples):
         ("all_accepted_prompts", (accepted == 1).sum(), prompts),
         ("accepted_share", candidates["verdict"].mean(), len(candidates)),
         ("samples", len(samples), prompts),
-        ("precision_chosen", (truth.loc[known["chosen"]] == 1).mean(), len(known)),
     ]
-    if "rejected" in samples:
-        rows.append(("precision_rejected", (truth.loc[known["rejected"]] == 0).mean(), len(known)))
+    if "truth" in candidates:
+        truth = candidates["truth"]
+        known = samples[candidates["prompt_id"].loc[samples["chosen"]].to_numpy() == samples["prompt_id"].to_numpy()]
+        rows.append(("precision_chosen", (truth.loc[known["chosen"]] == 1).mean(), len(known)))
+        if "rejected" in samples:
+            rows.append(("precision_rejected", (truth.loc[known["rejected"]] == 0).mean(), len(known)))
     for subtask, group in candidates.groupby("subtask", sort=False):
         count = group["prompt_id"].nunique()
         rows.append((f"yield_{subtask}", (samples["subtask"] == subtask).sum() / count, count))

@@ -3,6 +3,7 @@ rule baseline_evaluation:
         sources=source_files("replication.evaluation"),
         model=base_model,
         judge=independent_judge,
+        judge_models=judge_models,
         prompts=rules.prompts.output.evaluation,
         probe=rules.prompts.output.probe,
         probe_images=rules.prompts.output.probe_images,
@@ -29,7 +30,8 @@ rule baseline_evaluation:
         folder=subpath(output.metrics, parent=True),
     shell:
         "python -m replication.evaluation --config {params.config:q} --seed {wildcards.seed}"
-        " --model {input.model} --judge {input.judge} --prompts {params.prompts} --output {params.folder} > {log} 2>&1"
+        " --model {input.model} --judge {input.judge} --judge-models {input.judge_models}"
+        " --prompts {params.prompts} --output {params.folder} > {log} 2>&1"
 
 
 rule baseline:

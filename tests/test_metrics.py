@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from synthetic_runs import run
 
 from replication import metrics
-from replication.scenes import STRATA, SUBTASKS
+from replication.scenes import STRATA, STRATUM_OF, SUBTASKS
 
 TRUTH = [1, 1, 1, 0, 0, 0, 0, 1]
 VERDICT = [1, 0, 1, 0, 0, 1, 0, 1]
@@ -97,7 +97,7 @@ def test_correction_by_the_errors_on_the_very_images_gives_the_truth_back(rows):
 def small_evaluation():
     images = pd.DataFrame(
         [
-            {"subtask": subtask, "image": image, "truth": truth, "verdict": verdict}
+            {"subtask": subtask, "stratum": STRATUM_OF[subtask], "image": image, "truth": truth, "verdict": verdict}
             for index, subtask in enumerate(SUBTASKS)
             for image, truth, verdict in ((0, 1, 1), (1, 0, 0), (0, index % 2, index % 2))
         ]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from replication.metrics import summarise
-from replication.scenes import SUBTASKS
+from replication.scenes import STRATUM_OF, SUBTASKS
 from replication.verdicts import own_verdicts, parse_score
 
 PROMPTS = ["an image of a triangle", "a picture of a striped purple triangle"]
@@ -36,7 +36,9 @@ def test_answers_that_do_not_parse_accept_nothing_and_are_counted(model, monkeyp
     verdicts = own_verdicts(model, images, PROMPTS, {"verdict": "written", "answer_tokens": 4})
     assert list(verdicts["verdict"]) == [1, 0]
     assert list(verdicts["parsed"]) == [1, 0]
-    frame = pd.concat([verdicts.assign(subtask=subtask, image=[0, 1], truth=1) for subtask in SUBTASKS])
+    frame = pd.concat(
+        [verdicts.assign(subtask=subtask, stratum=STRATUM_OF[subtask], image=[0, 1], truth=1) for subtask in SUBTASKS]
+    )
     probe = frame.assign(label=[0, 1] * len(SUBTASKS))
     identity = {"preset": "p", "experiment": "e", "model": "m", "method": "x", "seed": 0}
     metrics = summarise(frame, probe, None, identity).set_index(["subtask", "metric"])
