@@ -14,10 +14,11 @@ WORKING_SPACE = (
 
 
 def weight_files(path):
-    """Paths of the files that the weights below the folder `path` are in, which need not exist."""
-    index = Path(path) / "model.safetensors.index.json"
-    names = set(json.loads(index.read_text())["weight_map"].values()) if index.exists() else {"model.safetensors"}
-    return [Path(path) / name for name in sorted(names)]
+    """Paths of the files that transformers reads the weights below the folder `path` from; they need not exist."""
+    whole, index = Path(path) / "model.safetensors", Path(path) / "model.safetensors.index.json"
+    if whole.exists() or not index.exists():
+        return [whole]
+    return [Path(path) / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
 
 
 def damaged_weights(path):
