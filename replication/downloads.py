@@ -19,14 +19,14 @@ FIRST_WAIT = 2  # seconds; doubled after every attempt
 TIMEOUT = 30  # seconds
 
 
-def fetch(address, first_wait=FIRST_WAIT):
+def fetch(address):
     """The bytes at an address. Faults of the network or the server are tried again, with growing waits.
 
     Raises SystemExit with one sentence when there is no such file, or none came in `ATTEMPTS` attempts.
     """
     for attempt in range(ATTEMPTS):
         if attempt:
-            time.sleep(first_wait * 2 ** (attempt - 1))
+            time.sleep(FIRST_WAIT * 2 ** (attempt - 1))
         try:
             with urllib.request.urlopen(address, timeout=TIMEOUT) as answer:
                 return answer.read()

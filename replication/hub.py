@@ -37,7 +37,7 @@ def check_revision(repository, revision):
         )
 
 
-def fetch(repository, revision, folder, first_wait=FIRST_WAIT):
+def fetch(repository, revision, folder):
     """Download a snapshot into `folder`; what an earlier call left there is gone on from.
 
     Raises SystemExit with one sentence when the repository or commit does not exist or asks for a licence to be accepted, when
@@ -45,7 +45,7 @@ def fetch(repository, revision, folder, first_wait=FIRST_WAIT):
     """
     for attempt in range(ATTEMPTS):
         if attempt:
-            time.sleep(first_wait * 2 ** (attempt - 1))
+            time.sleep(FIRST_WAIT * 2 ** (attempt - 1))
         try:
             snapshot_download(repository, revision=revision, local_dir=folder, allow_patterns=PATTERNS)
             break

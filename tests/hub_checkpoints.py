@@ -48,7 +48,10 @@ def new_tokenizer():
     tokenizer.decoder = decoders.ByteLevel()
     specials = [BOS, EOS, PAD, *EXTRA.values(), "<|User|>", "<|Assistant|>"]
     trainer = trainers.BpeTrainer(
-        vocab_size=600, special_tokens=specials, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=600,
+        special_tokens=specials,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
     tokenizer.train_from_iterator([HUB_MODEL["turn"], HUB_MODEL["question"], *PROMPTS], trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
@@ -136,7 +139,9 @@ def teach_to_answer(path, steps=150):
     codes, _ = unified.sample_images(prompts, list(range(24)), 5.0, 1.0)
     images = unified.decode_images(codes)
     red = images[..., 0].mean(axis=(1, 2))
-    answers = [tokenizer.encode(f" The score is {int(r > sorted(red)[12])}.{EOS}", add_special_tokens=False) for r in red]
+    answers = [
+        tokenizer.encode(f" The score is {int(r > sorted(red)[12])}.{EOS}", add_special_tokens=False) for r in red
+    ]
     answers = torch.tensor(answers)
     question_ids, mask = unified._questions(prompts)
     input_ids, mask = torch.cat([question_ids, answers], dim=1), torch.cat([mask, torch.ones_like(answers)], dim=1)
