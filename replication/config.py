@@ -112,7 +112,8 @@ def _check_choice(group, choice):
 
 def _has(config, key):
     missing = object()
-    return OmegaConf.select(config, key, default=missing, throw_on_missing=False) is not missing
+    found = OmegaConf.select(config, key, default=missing, throw_on_missing=False, throw_on_resolution_failure=False)
+    return found is not missing
 
 
 def _plain(config, key):

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from hub_checkpoints import CODEBOOK_SIZE, HUB_MODEL, NUM_IMAGE_TOKENS, PROMPTS, new_hub_checkpoint, teach_to_answer
+from hub_checkpoints import CODEBOOK_SIZE, HUB_MODEL, NUM_IMAGE_TOKENS, PROMPTS
 from torch.nn.functional import log_softmax
 from transformers.models.janus.processing_janus import DEFAULT_SYSTEM_PROMPT
 
@@ -15,24 +15,15 @@ from replication.models.janus import JanusModel
 from replication.verdicts import own_verdicts, parse_score
 
 
-@pytest.fixture(scope="module")
-def hub_checkpoint(tmp_path_factory):
-    torch.set_num_threads(1)
-    path = tmp_path_factory.mktemp("hub")
-    new_hub_checkpoint(path)
-    return path
-
-
 @pytest.fixture
 def hub_model(hub_checkpoint):
+    torch.set_num_threads(1)
     return JanusModel.load(hub_checkpoint, HUB_MODEL)
 
 
-@pytest.fixture(scope="module")
-def taught(hub_checkpoint, tmp_path_factory):
-    path = shutil.copytree(hub_checkpoint, tmp_path_factory.mktemp("taught"), dirs_exist_ok=True)
-    assert teach_to_answer(path) < 0.1
-    return JanusModel.load(path, HUB_MODEL)
+@pytest.fixture
+def taught(taught_checkpoint):
+    return JanusModel.load(taught_checkpoint, HUB_MODEL)
 
 
 def random_images(number):
