@@ -74,9 +74,8 @@ def test_real_prompts_become_candidates_training_sets_and_trained_models(taught_
         log = pd.read_csv(trained / "training_log.csv")
         assert np.isfinite(log["loss"]).all()
         if method == "dpo":
-            assert (
-                log["rewards/margins"].iloc[0] == 0
-            )  # policy and reference are the same at step 1: the loss is ln 2 + NLL
+            # policy and reference are the same at step 1, so that the loss is ln 2 and the NLL term
+            assert abs(log["rewards/margins"].iloc[0]) < 1e-5
             assert log["loss"].iloc[0] > math.log(2)
         after = JanusModel.load(trained, HUB_MODEL).model.state_dict()
         moved = {name for name in before if not torch.equal(before[name], after[name])}
