@@ -8,6 +8,7 @@ report: "rules/captions/workflow.rst"
 
 include: "rules/common.smk"
 include: "rules/base.smk"
+include: "rules/downloads.smk"
 include: "rules/origin.smk"
 include: "rules/judges.smk"
 include: "rules/baseline.smk"

@@ -22,9 +22,11 @@ def canonical(values):
 
 
 def load_paper(preset, overrides=()):
-    """Seeds, base models, arms of each study, figures and tables of a preset, as a dict of plain values."""
+    """Choices of config groups, seeds, base models, arms of each study, figures and tables of a preset, as a dict of plain
+    values."""
     config = _compose("paper", overrides, preset=preset)
     keys = (
+        "choices",
         "seeds",
         "bases",
         "few_seeds",
@@ -48,9 +50,10 @@ def load_paper(preset, overrides=()):
 
 
 @cache
-def load_stage(stage, preset, base="shipped", experiment="baseline", overrides=()):
-    """The configuration of one station in one experiment, as a dict of plain values."""
-    config = _compose("experiment", overrides, preset=preset, base_model=base, experiment=experiment)
+def load_stage(stage, preset, base=None, experiment="baseline", overrides=()):
+    """The configuration of one station in one experiment, as a dict of plain values; base: source of the base models, by
+    default the preset's."""
+    config = _compose("experiment", overrides, **_groups(preset, base, overrides), experiment=experiment)
     values = _plain(config, stage)
     if "seed" in values:
         _check_integer(values["seed"], f"{stage}.seed")
@@ -59,27 +62,34 @@ def load_stage(stage, preset, base="shipped", experiment="baseline", overrides=(
 
 def read_selection(selection):
     """Preset, source of the base models and overrides, from Snakemake's `config` (what `--config` sets), checked."""
-    selection = {"preset": "tiny", "base": "shipped", "overrides": [], **selection}
+    selection = {"preset": "tiny", "base": None, "overrides": [], **selection}
     preset, base, overrides = (selection.pop(key) for key in ("preset", "base", "overrides"))
     if selection:
         raise SystemExit(f"--config knows preset, base and overrides, but not {', '.join(selection)}.")
     _check_choice("preset", preset)
-    _check_choice("base_model", base)
     if not isinstance(overrides, list) or not all("=" in str(override) for override in overrides):
         raise SystemExit(f"overrides={overrides!r} must be a list: --config 'overrides=[\"post_training.beta=0.2\"]'.")
-    if overrides:
-        _check_places(overrides, preset, base)
-    return preset, base, tuple(overrides)
+    overrides = tuple(overrides)
+    groups = _groups(preset, base, overrides)
+    for group, choice in groups.items():
+        _check_choice(group, choice)
+    _check_places(overrides, groups)
+    return preset, groups["base_model"], overrides
 
 
-def _check_places(overrides, preset, base):
+def _check_places(overrides, groups):
+    preset = groups["preset"]
     for override in overrides:
         key = override.split("=")[0]
-        experiments = (
-            _compose("experiment", preset=preset, base_model=base, experiment=name) for name in _names("experiment")
-        )
+        experiments = (_compose("experiment", **groups, experiment=name) for name in _names("experiment"))
         if not (_has(_compose("paper", preset=preset), key) or any(_has(config, key) for config in experiments)):
             raise SystemExit(f"The override {override!r} has no place: no experiment has a value called {key!r}.")
+
+
+def _groups(preset, base=None, overrides=()):
+    """What an experiment is composed of: a preset, and the config groups that it or the overrides choose."""
+    choices = _plain(_compose("paper", overrides, preset=preset), "choices")
+    return {"preset": preset, **choices, **({"base_model": base} if base else {})}
 
 
 @cache
@@ -116,7 +126,8 @@ def _check_choice(group, choice):
 
 def _has(config, key):
     missing = object()
-    return OmegaConf.select(config, key, default=missing, throw_on_missing=False) is not missing
+    found = OmegaConf.select(config, key, default=missing, throw_on_missing=False, throw_on_resolution_failure=False)
+    return found is not missing
 
 
 def _plain(config, key):

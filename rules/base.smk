@@ -1,22 +1,24 @@
-rule prompts:
-    input:
-        sources=source_files("replication.prompts"),
-    output:
-        train="<results>/prompts/train.csv",
-        evaluation="<results>/prompts/evaluation.csv",
-        probe="<results>/prompts/probe.csv",
-        probe_images="<results>/prompts/probe_images.npy",
-    log:
-        "<results>/logs/prompts.log",
-    localrule: True
-    conda:
-        "../environment.yaml"
-    threads: 1
-    params:
-        config=stage_config("prompts"),
-        folder=subpath(output.train, parent=True),
-    shell:
-        "python -m replication.prompts --config {params.config:q} --output {params.folder} > {log} 2>&1"
+if PAPER["choices"]["prompts"] == "embedded":  # others: rules/downloads.smk
+
+    rule prompts:
+        input:
+            sources=source_files("replication.prompts"),
+        output:
+            train="<results>/prompts/train.csv",
+            evaluation="<results>/prompts/evaluation.csv",
+            probe="<results>/prompts/probe.csv",
+            probe_images="<results>/prompts/probe_images.npy",
+        log:
+            "<results>/logs/prompts.log",
+        localrule: True
+        conda:
+            "../environment.yaml"
+        threads: 1
+        params:
+            config=stage_config("prompts"),
+            folder=subpath(output.train, parent=True),
+        shell:
+            "python -m replication.prompts --config {params.config:q} --output {params.folder} > {log} 2>&1"
 
 
 rule base_model:

@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 import torch
 from hypothesis import settings
@@ -28,3 +30,24 @@ def model(checkpoint):
 
     torch.set_num_threads(1)
     return JanusModel.load(checkpoint, MODEL)
+
+
+@pytest.fixture(scope="session")
+def hub_checkpoint(tmp_path_factory):
+    """A random checkpoint in the hub's layout of Janus-Pro."""
+    from hub_checkpoints import new_hub_checkpoint
+
+    path = tmp_path_factory.mktemp("hub")
+    new_hub_checkpoint(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def taught_checkpoint(hub_checkpoint, tmp_path_factory):
+    """The same, which has learnt to write "The score is 1." or "The score is 0." about its images."""
+    from hub_checkpoints import teach_to_answer
+
+    torch.set_num_threads(1)
+    path = shutil.copytree(hub_checkpoint, tmp_path_factory.mktemp("taught"), dirs_exist_ok=True)
+    assert teach_to_answer(path) < 0.1
+    return path

@@ -1,5 +1,10 @@
 """What most tests leave alone: the model's configuration, and the `post_training` settings of a short, plain run."""
 
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+# The benchmarks' own prompt files, which are no part of the repository; None where they are not at hand.
+REAL_PROMPTS = next((path for path in (ROOT / "../shared/data", ROOT / "shared/data") if path.exists()), None)
 MODEL = {
     "question": "does this image describe {prompt} ?",
     "accept": "yes",

@@ -166,13 +166,33 @@ def test_an_override_of_the_seeds_reaches_the_paper():
 def test_the_selection_has_defaults():
     assert read_selection({}) == ("tiny", "shipped", ())
     assert read_selection({"preset": "smoke", "base": "scratch"}) == ("smoke", "scratch", ())
+    assert read_selection({"preset": "paper"}) == ("paper", "hub", ())
+
+
+def test_the_papers_scale_has_released_models_to_choose_from():
+    seven = load_stage("candidates", "paper")["model"]
+    overrides = ("choices.model=janus_pro_1b", "model.revision=abc")
+    assert read_selection({"preset": "paper", "overrides": list(overrides)})[2] == overrides
+    one = load_stage("candidates", "paper", overrides=overrides)["model"]
+    named = {"name": "janus_pro_1b", "repository": "deepseek-community/Janus-Pro-1B", "revision": "abc"}
+    assert one == seven | named and seven["repository"] == "deepseek-community/Janus-Pro-7B"
+    assert load_stage("base_model", "paper", overrides=overrides) == {"source": "hub", **named}
+
+
+def test_the_papers_scale_trains_for_the_papers_epochs_and_replays_at_epoch_10():
+    for experiment, epochs, rate in (("c_sft", 20, 1e-5), ("c_dpo", 30, 5e-6)):
+        training = load_stage("post_training", "paper", experiment=experiment)
+        assert (training["epochs"], training["learning_rate"]) == (epochs, rate)
+        replay_at = load_stage("schedule", "paper", experiment=experiment)["replay_at"]
+        assert phase_epochs(replay_at, epochs) == [(0, 10), (10, epochs)]
 
 
 @pytest.mark.parametrize(
     ("selection", "sentence"),
     [
         ({"preset": "huge"}, "There is no preset 'huge'; choose one of: "),
-        ({"base": "released"}, "There is no base_model 'released'; choose one of: scratch, shipped."),
+        ({"base": "released"}, "There is no base_model 'released'; choose one of: hub, scratch, shipped."),
+        ({"preset": "paper", "overrides": ["choices.model=janus"]}, "There is no model 'janus'; choose one of: "),
         ({"presets": "tiny"}, "--config knows preset, base and overrides, but not presets."),
         ({"overrides": "post_training.beta=0.2"}, "must be a list"),
         ({"overrides": ["post_training.beta"]}, "must be a list"),

@@ -116,6 +116,26 @@ def default_plan(checkout):
     return dry_run(checkout)
 
 
+def test_the_plan_of_the_papers_scale(checkout):
+    """Downloads, then three runs of baseline, SFT (twice), DPO and two curricula; no figure that needs the embedded world."""
+    jobs = Counter(["benchmark_files", "hub_model", "prompts"])
+    jobs += Counter({job: 3 for job in ("baseline_evaluation", "candidates")})
+    trained = ("sft", "sft_accept_all", "dpo")
+    jobs += Counter(
+        {f"{rule} {name}": 3 for rule in ("supervision", "post_training", "evaluation") for name in trained}
+    )
+    jobs += curriculum(("c_sft", "c_dpo"), runs=3)
+    jobs += shown(
+        "fig2_nonunified", "fig3_weak_generation", "fig4_gains", "fig5_win_rate", "tab1_main", "tab_curriculum"
+    )
+    assert planned(checkout, "--config", "preset=paper") == jobs
+    assert planned(checkout, "--config", "preset=paper", 'overrides=["choices.model=janus_pro_1b"]') == jobs
+    embedded = planned(checkout, "--config", "preset=smoke")
+    assert (
+        not {"benchmark_files", "hub_model"} & set(embedded) and embedded["prompts"] == embedded["base_model"] - 1 == 1
+    )
+
+
 @pytest.fixture(scope="session")
 def replays(checkout):
     """The dry run of one run of each arm of the curriculum in preset full whose chain of phases is looked at."""

@@ -6,6 +6,7 @@ from torch.nn.functional import log_softmax, pad
 from torch.nn.utils.rnn import pad_sequence
 from transformers import JanusForConditionalGeneration, JanusProcessor
 
+from replication.models.checkpoint_checks import ADVICE, check_memory, check_tokenizer, weight_bytes
 from replication.models.image_policy import ImagePolicy
 from replication.models.interface import UnifiedModel
 from replication.sampling import ImageSampler, position_ids
@@ -13,6 +14,7 @@ from replication.sampling import ImageSampler, position_ids
 DECODED_AT_ONCE = (
     32  # images; more only spill the processor's caches, and 32 pictures of 384 x 384 fit beside a 7B model
 )
+WORDING = ("caption", "turn", "request", "answer_lead")
 
 
 def at_least_single(values):
@@ -23,47 +25,66 @@ def at_least_single(values):
 class JanusModel(UnifiedModel):
     """A Janus checkpoint and the wordings by which it is asked.
 
-    question: asked after the image, with `{prompt}` in it, and answered by the tokens `accept` and `reject` (paper 1.1).
-    caption: what stands between an image and the prompt that describes it. The wordings are complete: the processor's
-    default system prompt is not added.
+    question: asked about an image, with `{prompt}` in it (paper 1.1 and 1.2). caption: asks for the prompt of an image.
+    turn: how the model is asked, with `{image}` and `{question}` in it. request: how it is asked for an image, with `{prompt}`.
+    answer_lead: how an answer begins, before one of the tokens `accept` and `reject`.
+    The defaults are those of the embedded model. The wordings are complete: no chat template and no default system prompt
+    is added to them.
     compiled: sample and decode through torch.compile (`ImageSampler`).
     """
 
-    def __init__(self, model, processor, question, accept, reject, caption="describe this image :", compiled=False):
+    def __init__(
+        self,
+        model,
+        processor,
+        question,
+        accept,
+        reject,
+        caption="describe this image :",
+        turn="{image} {question}",
+        request="{prompt}",
+        answer_lead="",
+        compiled=False,
+    ):
         if "{prompt}" not in question:
             raise ValueError(f"The question to the model must contain {{prompt}}, but it is {question!r}.")
         self.model, self.processor = model, processor
-        self.question, self.caption = question, caption
-        self.accept_id, self.reject_id = self._answer_id(accept), self._answer_id(reject)
+        self.question, self.caption, self.turn, self.request = question, caption, turn, request
+        self.lead_ids, self.accept_id, self.reject_id = self._answer_ids(answer_lead, accept, reject)
         self.sampler = ImageSampler(model, compiled)
         decode = model.decode_image_tokens
         self._decode = torch.compile(decode, dynamic=False) if compiled else decode
 
     @classmethod
     def load(cls, path, config):
-        """Read a local checkpoint folder or a model hub id.
+        """Read a checkpoint folder; nothing is downloaded.
 
-        config: the configuration of the model: `question`, `accept`, `reject`, `device`, `dtype`, `compile`, and `name`,
-            which is not needed here.
+        config: the configuration of the model: the wordings, of which `WORDING` may be left out where the embedded model's
+            are meant, `device`, `dtype`, `compile`, and what is not needed here, such as `name`.
         Raises SystemExit with one sentence when the checkpoint is missing, damaged or incomplete, or there is no GPU where
-        one is asked for.
+        one is asked for, or one with too little memory for the weights.
         """
         if config["device"] == "cuda" and not torch.cuda.is_available():
             raise SystemExit("model.device is cuda, but torch sees no GPU here; ask for one, or set model.device=cpu.")
-        advice = "build or download it again"
         try:
+            needed = weight_bytes(path, config["dtype"])
+            if config["device"] == "cuda":
+                check_memory(path, needed, torch.cuda.mem_get_info()[0])
             model, loading = JanusForConditionalGeneration.from_pretrained(
-                path, dtype=config["dtype"], output_loading_info=True
+                path, dtype=config["dtype"], output_loading_info=True, local_files_only=True
             )
-            processor = JanusProcessor.from_pretrained(path)
+            processor = JanusProcessor.from_pretrained(path, local_files_only=True)
         except (OSError, ValueError, SafetensorError) as error:
             reason = str(error).splitlines()[0]
-            raise SystemExit(f"{path} is not a readable Janus checkpoint, {advice}: {reason}") from error
+            raise SystemExit(f"{path} is not a readable Janus checkpoint, {ADVICE}: {reason}") from error
         if loading["missing_keys"]:
             missing = len(loading["missing_keys"])
-            raise SystemExit(f"{path} is not a complete Janus checkpoint, {advice}: {missing} weights are missing.")
+            raise SystemExit(f"{path} is not a complete Janus checkpoint, {ADVICE}: {missing} weights are missing.")
         wording = {key: config[key] for key in ("question", "accept", "reject")}
-        return cls(model.to(config["device"]).eval(), processor, **wording, compiled=config["compile"])
+        wording |= {key: config[key] for key in WORDING if key in config}
+        unified = cls(model.to(config["device"]).eval(), processor, **wording, compiled=config["compile"])
+        check_tokenizer(path, processor.tokenizer, f"{config['accept']} {config['reject']}")
+        return unified
 
     def save(self, path):
         self.model.save_pretrained(path)
@@ -94,7 +115,10 @@ class JanusModel(UnifiedModel):
         return torch.cat(images).numpy()
 
     def alignment_logits(self, images, prompts):
-        last = at_least_single(self._hidden_states(images, *self._questions(prompts))[:, -1])
+        input_ids, attention_mask = self._questions(prompts)
+        lead = self.lead_ids.to(input_ids.device).expand(len(input_ids), -1)
+        asked = torch.cat([input_ids, lead], dim=1), torch.cat([attention_mask, torch.ones_like(lead)], dim=1)
+        last = at_least_single(self._hidden_states(images, *asked)[:, -1])
         accept, reject = at_least_single(self.model.lm_head.weight[[self.accept_id, self.reject_id]])
         return last @ (accept - reject)
 
@@ -133,10 +157,10 @@ class JanusModel(UnifiedModel):
 
     def prompt_log_probs(self, images, prompts):
         tokenizer = self.processor.tokenizer
-        request_ids, request_mask = self._tokenize([f"{self._image_placeholder()} {self.caption}"] * len(prompts))
+        request_ids, request_mask = self._tokenize([self._ask(self.caption)] * len(prompts))
         captions = [
             torch.tensor([*ids, tokenizer.eos_token_id], device=self.model.device)
-            for ids in tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
+            for ids in tokenizer([f" {prompt}" for prompt in prompts], add_special_tokens=False)["input_ids"]
         ]
         labels = pad_sequence(captions, batch_first=True, padding_value=tokenizer.pad_token_id)
         lengths = torch.tensor([len(caption) for caption in captions], device=self.model.device)
@@ -194,28 +218,32 @@ class JanusModel(UnifiedModel):
             pixels = (pixels - mean[:, None, None]) / std[:, None, None]
         return pixels.to(self.model.device, self.model.dtype)
 
-    def _answer_id(self, answer):
-        ids = self.processor.tokenizer.encode(answer, add_special_tokens=False)
-        if len(ids) != 1 or ids[0] == self.processor.tokenizer.unk_token_id:
-            raise ValueError(f"The answer {answer!r} must be one token of the model's vocabulary.")
-        return ids[0]
+    def _answer_ids(self, lead, *answers):
+        """Ids of `lead` as it is written before an answer, and the id of each answer after it."""
+        tokenizer = self.processor.tokenizer
+        written = [tokenizer.encode(lead + answer, add_special_tokens=False) for answer in answers]
+        for answer, ids in zip(answers, written, strict=True):
+            if ids[:-1] != written[-1][:-1] or ids[-1] == tokenizer.unk_token_id or (not lead and len(ids) != 1):
+                raise ValueError(f"The answer {answer!r} must be one token of the model's vocabulary.")
+        return torch.tensor(written[0][:-1], dtype=torch.long), *(ids[-1] for ids in written)
 
-    def _image_placeholder(self):
+    def _ask(self, question):
         processor = self.processor
         image = processor.image_token * processor.num_image_tokens
-        return f"{processor.image_start_token}{image}{processor.image_end_token}"
+        return self.turn.format(
+            image=f"{processor.image_start_token}{image}{processor.image_end_token}", question=question
+        )
 
     def _questions(self, prompts):
-        return self._tokenize(
-            [f"{self._image_placeholder()} {self.question.format(prompt=prompt)}" for prompt in prompts]
-        )
+        return self._tokenize([self._ask(self.question.format(prompt=prompt)) for prompt in prompts])
 
     def _tokenize(self, text):
         inputs = self.processor.tokenizer(text, padding=True, padding_side="left", return_tensors="pt")
         return inputs["input_ids"].to(self.model.device), inputs["attention_mask"].to(self.model.device)
 
     def _generation_inputs(self, prompts):
-        return self._tokenize([f"{prompt}{self.processor.image_start_token}" for prompt in prompts])
+        start = self.processor.image_start_token
+        return self._tokenize([f"{self.request.format(prompt=prompt)}{start}" for prompt in prompts])
 
     def _hidden_states(self, images, input_ids, attention_mask):
         return self.model.model(

@@ -1,0 +1,156 @@
+"""A small random checkpoint in the layout of the released Janus-Pro on the hub: byte-level tokenizer that calls itself
+LlamaTokenizerFast, its special tokens, chat template, default system prompt, generation config, several files of weights."""
+
+import json
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from torch.nn.functional import cross_entropy
+from transformers import (
+    GenerationConfig,
+    JanusConfig,
+    JanusForConditionalGeneration,
+    JanusProcessor,
+    JanusVisionConfig,
+    JanusVQVAEConfig,
+    LlamaConfig,
+    PreTrainedTokenizerFast,
+)
+from transformers.models.janus.image_processing_pil_janus import JanusImageProcessorPil
+
+from replication.config import load_stage
+from replication.models.janus import JanusModel
+
+IMAGE_SIZE, PATCH_SIZE, CODEBOOK_SIZE, HIDDEN_SIZE = 24, 4, 64, 32
+NUM_IMAGE_TOKENS = (IMAGE_SIZE // PATCH_SIZE) ** 2
+BOS, EOS, PAD = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜▁pad▁｜>"
+EXTRA = {"image_token": "<image_placeholder>", "boi_token": "<begin_of_image>", "eoi_token": "<end_of_image>"}
+# Our own template with the output of the released one for the messages of one turn.
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ '<|User|>: ' if message['role'] == 'user' else '<|Assistant|>: ' }}"
+    "{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<image_placeholder>{{ '\\n' if not loop.last }}"
+    "{% else %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}{{ '\\n\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}<|Assistant|>:{% endif %}"
+)
+HUB_MODEL = load_stage("candidates", "paper")["model"] | {"device": "cpu", "dtype": "float32", "compile": False}
+PROMPTS = ["a green bench and a blue bowl", "a wooden chair", "four trucks near the round, metallic fence at the lake"]
+
+
+def new_tokenizer():
+    """Byte-level pairs, single digits, learnt from the question and a few prompts."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    specials = [BOS, EOS, PAD, *EXTRA.values(), "<|User|>", "<|Assistant|>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=600,
+        special_tokens=specials,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([HUB_MODEL["turn"], HUB_MODEL["question"], *PROMPTS], trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{BOS} $A", special_tokens=[(BOS, tokenizer.token_to_id(BOS))]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=BOS,
+        eos_token=EOS,
+        pad_token=PAD,
+        clean_up_tokenization_spaces=False,
+        extra_special_tokens=EXTRA,
+    )
+
+
+def new_hub_checkpoint(path, seed=0):
+    """Write the checkpoint into the folder `path`."""
+    tokenizer = new_tokenizer()
+    special = {"pad_token_id": tokenizer.pad_token_id, "bos_token_id": tokenizer.bos_token_id}
+    config = JanusConfig(
+        text_config=LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=HIDDEN_SIZE,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            max_position_embeddings=512,
+            initializer_range=0.15,
+            eos_token_id=tokenizer.eos_token_id,
+            **special,
+        ),
+        vision_config=JanusVisionConfig(
+            hidden_size=32,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            image_size=IMAGE_SIZE,
+            patch_size=PATCH_SIZE,
+            projection_dim=HIDDEN_SIZE,
+            num_image_tokens=NUM_IMAGE_TOKENS,
+            initializer_range=0.15,
+        ),
+        vq_config=JanusVQVAEConfig(
+            embed_dim=8,
+            num_embeddings=CODEBOOK_SIZE,
+            latent_channels=32,
+            base_channels=32,
+            channel_multiplier=(1, 1, 1),
+            num_res_blocks=1,
+            projection_dim=HIDDEN_SIZE,
+            image_token_embed_dim=HIDDEN_SIZE,
+        ),
+        image_token_id=tokenizer.image_token_id,
+    )
+    torch.manual_seed(seed)
+    model = JanusForConditionalGeneration(config)
+    with torch.no_grad():
+        model.model.generation_head.vision_head.weight.mul_(4)  # distributions that are far from flat
+    model.generation_config = GenerationConfig(
+        temperature=1,
+        guidance_scale=5,
+        eos_token_id=tokenizer.eos_token_id,
+        generation_kwargs={"boi_token_id": tokenizer.boi_token_id},
+        **special,
+    )
+    processor = JanusProcessor(
+        JanusImageProcessorPil(
+            size={"height": IMAGE_SIZE, "width": IMAGE_SIZE}, image_mean=[0.5] * 3, image_std=[0.5] * 3
+        ),
+        tokenizer,
+        chat_template=CHAT_TEMPLATE,
+        use_default_system_prompt=True,
+        num_image_tokens=NUM_IMAGE_TOKENS,
+    )
+    model.save_pretrained(path, max_shard_size="300KB")
+    processor.save_pretrained(path)
+    config_file = path / "tokenizer_config.json"
+    config_file.write_text(json.dumps(json.loads(config_file.read_text()) | {"tokenizer_class": "LlamaTokenizerFast"}))
+
+
+def teach_to_answer(path, steps=150):
+    """Train the checkpoint in `path` to write "The score is 1." about images that are redder than most, and 0 about others."""
+    unified = JanusModel.load(path, HUB_MODEL)
+    model, tokenizer = unified.model, unified.processor.tokenizer
+    prompts = [PROMPTS[i % 3] for i in range(24)]
+    codes, _ = unified.sample_images(prompts, list(range(24)), 5.0, 1.0)
+    images = unified.decode_images(codes)
+    red = images[..., 0].mean(axis=(1, 2))
+    answers = [
+        tokenizer.encode(f" The score is {int(r > sorted(red)[12])}.{EOS}", add_special_tokens=False) for r in red
+    ]
+    answers = torch.tensor(answers)
+    question_ids, mask = unified._questions(prompts)
+    input_ids, mask = torch.cat([question_ids, answers], dim=1), torch.cat([mask, torch.ones_like(answers)], dim=1)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    for _ in range(steps):
+        hidden_states = unified._hidden_states(images, input_ids, mask)[:, -answers.shape[1] - 1 : -1]
+        loss = cross_entropy(model.lm_head(hidden_states).flatten(0, 1), answers.flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    unified.save(path)
+    return loss.item()
