@@ -79,25 +79,30 @@ def main():
     parser.add_argument(
         "--baseline", type=Path, help="evaluation folder of the pre-trained model, unless it is this one"
     )
+    parser.add_argument(
+        "--understanding", nargs="?", help="checkpoint folder whose verdicts count, unless it is --model"
+    )
     parser.add_argument("--judge", type=Path, nargs="?", help="checkpoint folder of an independent judge")
     parser.add_argument("--output", type=Path, required=True, help="folder of the evaluation files")
     arguments = parser.parse_args()
     config, number = arguments.config, arguments.config["images_per_prompt"]
     model = JanusModel.load(arguments.model, config["model"])
+    understanding = JanusModel.load(arguments.understanding, config["model"]) if arguments.understanding else model
     judge = arguments.judge and JanusModel.load(arguments.judge, config["model"])
     prompts = pd.read_csv(arguments.prompts / "evaluation.csv")
 
-    own, codes = draw_images(model, prompts, number, "image", "evaluation", arguments.seed, config, second_judge=judge)
+    stream = "image", "evaluation", arguments.seed
+    own, codes = draw_images(model, prompts, number, *stream, config, understanding, judge)
     probe_images = np.load(arguments.prompts / "probe_images.npy", allow_pickle=False)
     probe = pd.read_csv(arguments.prompts / "probe.csv")
-    probe = judge_probe(model, probe, probe_images, config, None if arguments.baseline else judge)
+    probe = judge_probe(understanding, probe, probe_images, config, None if arguments.baseline else judge)
     pretrained = None
     if arguments.baseline:
         if judge:  # which is the baseline's and has been asked about these scenes
             probe["judge_verdict"] = pd.read_csv(arguments.baseline / "probe_verdicts.csv")["judge_verdict"]
         baseline_codes = np.load(arguments.baseline / "codes.npy", allow_pickle=False)
         baseline = pd.read_csv(arguments.baseline / "images.csv")
-        pretrained = judge_pretrained_images(model, baseline, baseline_codes, config)
+        pretrained = judge_pretrained_images(understanding, baseline, baseline_codes, config)
     identity = {key: config[key] for key in ("preset", "experiment", "method")}
     identity |= {"model": _model_name(config, arguments), "seed": arguments.seed}
 

@@ -96,6 +96,7 @@ rule evaluation:
     input:
         sources=source_files("replication.evaluation"),
         model=evaluated_model,
+        understanding=understanding_model,
         judge=independent_judge,
         prompts=rules.prompts.output.evaluation,
         probe=rules.prompts.output.probe,
@@ -130,17 +131,13 @@ rule evaluation:
         folder=subpath(output.metrics, parent=True),
     shell:
         "python -m replication.evaluation --config {params.config:q} --seed {wildcards.seed}"
-        " --model {input.model} --judge {input.judge} --prompts {params.prompts} --baseline {params.baseline}"
-        " --output {params.folder} > {log} 2>&1"
+        " --model {input.model} --understanding {input.understanding} --judge {input.judge} --prompts {params.prompts}"
+        " --baseline {params.baseline} --output {params.folder} > {log} 2>&1"
 
 
 rule sft:
     input:
-        collect(
-            "<results>/{experiment}/seed={seed}/evaluation/metrics.csv",
-            experiment=["sft", "sft_accept_all"],
-            seed=PAPER["seeds"],
-        ),
+        collect(rules.evaluation.output.metrics, experiment=["sft", "sft_accept_all"], seed=PAPER["seeds"]),
     localrule: True
 
 

@@ -1,0 +1,64 @@
+"""A training whose steps leave an understanding alone, to first order: does co-improvement go when its reason is taken away?
+
+The paper's reason is that a step of the generation branch moves understanding by the kernel that both share (section 6). So the
+step itself, after Adam has rescaled and mixed what the loss asked for, is projected to be orthogonal to the gradients of the
+understanding of a small batch: none of these examples changes then, but for terms of second order in the step.
+"""
+
+import torch
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+from transformers import TrainerCallback
+
+from replication.corruption import named_rng
+from replication.dynamics.gradients import Pairs, per_example_gradients
+
+
+def without(step, gradients):
+    """`step` (P,) less its part in the span of the rows of `gradients` (n, P), which may depend on each other: what adds less
+    than 1e-5 to a span is taken for rounding."""
+    rows, wanted = gradients.double(), step.double()
+    shares = torch.linalg.pinv(rows @ rows.T, rtol=1e-10, hermitian=True) @ (rows @ wanted)
+    return (wanted - shares @ rows).to(step.dtype)
+
+
+class OrthogonalSteps(TrainerCallback):
+    """Projects every step of the optimizer to be orthogonal to the gradients of the understanding of a batch.
+
+    model: the unified model that is trained. candidates: frame with a column prompt, one row per row of `codes` (n, T).
+    config: `quantities`, names of `gradients.QUANTITIES`, and `examples`, how many candidates are drawn for each step.
+    seed: names the random stream, anew in every step, so that a training that goes on from a checkpoint draws the same.
+    """
+
+    def __init__(self, model, candidates, codes, config, seed):
+        if len(candidates) < config["examples"]:
+            raise SystemExit(
+                f"Steps are to be orthogonal to {config['examples']} candidates, but there are {len(candidates)}; "
+                "lower post_training.orthogonal_to.examples."
+            )
+        self.model, self.candidates, self.codes = model, candidates, codes
+        self.config, self.seed = config, seed
+
+    def gradients(self, step):
+        """The gradients (n, P) before the step of that number, of the batch that is drawn for it."""
+        rng = named_rng(self.seed, f"orthogonal/{step}")
+        rows = rng.choice(len(self.candidates), self.config["examples"], replace=False)
+        codes = torch.from_numpy(self.codes[rows]).long()
+        pairs = Pairs(self.candidates["prompt"].iloc[rows].tolist(), codes, self.model.decode_images(codes))
+        return torch.cat(
+            [
+                per_example_gradients(self.model, self.trained(), quantity, pairs)
+                for quantity in self.config["quantities"]
+            ]
+        )
+
+    def trained(self):
+        return {name: value for name, value in self.model.model.named_parameters() if value.requires_grad}
+
+    def on_pre_optimizer_step(self, args, state, control, **kwargs):
+        self.frozen = self.gradients(state.global_step)
+        self.before = parameters_to_vector(self.trained().values()).detach().clone()
+
+    def on_optimizer_step(self, args, state, control, **kwargs):
+        trained = self.trained().values()
+        taken = parameters_to_vector(trained).detach() - self.before
+        vector_to_parameters(self.before + without(taken, self.frozen), trained)

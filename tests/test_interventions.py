@@ -1,0 +1,124 @@
+"""Interventions: a projected step moves no understanding to first order, and frozen groups of layers stay as they are."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from settings import DPO, MODEL, SFT
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from replication.config import load_stage
+from replication.corruption import named_rng
+from replication.dynamics.interventions import OrthogonalSteps, without
+from replication.models.janus import JanusModel
+from replication.models.tiny import CODEBOOK_SIZE
+from replication.post_training import post_train
+
+PROMPTS = ["an image of a triangle", "a picture of a striped purple triangle"] * 4
+CODES = np.random.default_rng(0).integers(CODEBOOK_SIZE, size=(8, 36)).astype(np.int16)
+CANDIDATES = pd.DataFrame({"prompt": PROMPTS})
+TRAINING_SET = pd.DataFrame({"prompt": PROMPTS[:4], "chosen": [0, 1, 2, 3], "rejected": [4, 5, 6, 7]})
+
+
+def test_a_step_without_directions_by_hand():
+    step = torch.tensor([1.0, 2.0, 3.0])
+    rows = torch.tensor([[2.0, 0.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])  # one direction, three times
+    assert without(step, rows).tolist() == pytest.approx([0, 2, 3])
+    assert without(step, torch.tensor([[1.0, 1.0, 0.0]])).tolist() == pytest.approx([-0.5, 0.5, 3])
+
+
+def test_a_step_without_directions_is_the_least_squares_residual():
+    generator = torch.Generator().manual_seed(0)
+    rows, step = torch.randn(6, 200, generator=generator), torch.randn(200, generator=generator)
+    rows[5] = rows[0] - 2 * rows[1]
+    span = rows[:5].double().T
+    expected = step.double() - span @ torch.linalg.lstsq(span, step.double()[:, None]).solution[:, 0]
+    torch.testing.assert_close(without(step, rows).double(), expected, rtol=0, atol=1e-5)
+
+
+def recorded_steps(checkpoint, folder, monkeypatch, config):
+    """The gradients that each step of a training is made orthogonal to, and the steps that it then takes."""
+    seen, start, end = [], OrthogonalSteps.on_pre_optimizer_step, OrthogonalSteps.on_optimizer_step
+
+    def before(self, *arguments, **kwargs):
+        start(self, *arguments, **kwargs)
+        seen.append([self.frozen, self.before])
+
+    def after(self, *arguments, **kwargs):
+        plain = parameters_to_vector(self.trained().values()).detach() - self.before
+        end(self, *arguments, **kwargs)
+        seen[-1] += [plain, parameters_to_vector(self.trained().values()).detach() - self.before]
+
+    monkeypatch.setattr(OrthogonalSteps, "on_pre_optimizer_step", before)
+    monkeypatch.setattr(OrthogonalSteps, "on_optimizer_step", after)
+    model = JanusModel.load(checkpoint, MODEL)
+    post_train(model, TRAINING_SET, CODES, config, 0, folder, candidates=CANDIDATES)
+    return seen
+
+
+@pytest.mark.parametrize("config", [SFT, DPO], ids=["sft", "dpo"])
+@pytest.mark.parametrize("quantities", [["verdict"], ["verdict", "caption"]], ids="+".join)
+def test_no_step_of_a_training_moves_the_understanding_of_its_batch(
+    checkpoint, tmp_path, monkeypatch, config, quantities
+):
+    """First-order changes of every example, of Adam's step as it would have been and as it is."""
+    config = {**config, "orthogonal_to": {"quantities": quantities, "examples": 3}, "epochs": 3}
+    steps = recorded_steps(checkpoint, tmp_path, monkeypatch, config)
+    assert len(steps) == 3
+    for gradients, _, plain, taken in steps:
+        assert gradients.shape[0] == 3 * len(quantities)
+        length = gradients.double().norm(dim=1) * taken.double().norm()
+        assert ((gradients.double() @ taken.double()).abs() < 1e-7 * length).all()
+        assert ((gradients.double() @ plain.double()).abs() > 1e-3 * length).any()
+    assert not torch.equal(steps[0][0], steps[1][0])  # each step has a batch of its own
+
+
+def test_the_verdicts_themselves_change_by_what_is_of_second_order(checkpoint):
+    """Half a projected step, a quarter of the change; half a plain step, half of it. In float64, on the logits themselves."""
+    model = JanusModel.load(checkpoint, MODEL)
+    model.image_policy("language_model")
+    model.model.double()
+    hook = OrthogonalSteps(model, CANDIDATES, CODES, {"quantities": ["verdict"], "examples": 8}, 0)
+    gradients, parameters = hook.gradients(0), hook.trained().values()
+    order = named_rng(0, "orthogonal/0").choice(8, 8, replace=False)
+    codes = torch.from_numpy(CODES[order]).long()
+    images, prompts = model.decode_images(codes), [PROMPTS[row] for row in order]
+    start = parameters_to_vector(parameters).detach().clone()
+
+    @torch.no_grad()
+    def change(step):
+        before = model.alignment_logits(images, prompts)
+        vector_to_parameters(start + step, parameters)
+        after = model.alignment_logits(images, prompts)
+        vector_to_parameters(start, parameters)
+        return (after - before).abs().mean().item()
+
+    direction = torch.randn(len(start), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    direction = 0.1 * (direction / direction.norm() + gradients.mean(dim=0) / gradients.mean(dim=0).norm())
+    projected = without(direction, gradients)
+    assert change(direction) / change(direction / 2) == pytest.approx(2, abs=0.3)
+    assert change(projected) / change(projected / 2) == pytest.approx(4, abs=0.6)
+    assert change(projected / 2) < 0.1 * change(direction / 2)
+
+
+@pytest.mark.parametrize("arm", ["i_lower", "i_upper", "i_attention", "i_mlp", "i_no_embedding"])
+def test_a_frozen_group_stays_and_the_others_move(checkpoint, tmp_path, arm):
+    names = {
+        "i_lower": ("layers.0.", "layers.1."),
+        "i_upper": ("layers.2.", "layers.3."),
+        "i_attention": ("self_attn.",),
+        "i_mlp": (".mlp.",),
+        "i_no_embedding": ("layers.", "language_model.norm."),
+    }[arm]
+    modules = load_stage("post_training", "tiny", experiment=arm)["trained_modules"]
+    model, untouched = JanusModel.load(checkpoint, MODEL), JanusModel.load(checkpoint, MODEL)
+    post_train(model, TRAINING_SET, CODES, {**SFT, "epochs": 1, "trained_modules": modules}, 0, tmp_path)
+    before = dict(untouched.model.named_parameters())
+    moved = {name for name, value in model.model.named_parameters() if not torch.equal(value, before[name])}
+    shared = [name for name in before if name.startswith("model.language_model.")]
+    assert moved == {name for name in shared if any(part in name for part in names)}
+
+
+def test_too_few_candidates_are_one_sentence(model):
+    with pytest.raises(SystemExit, match="lower post_training.orthogonal_to.examples"):
+        OrthogonalSteps(model, CANDIDATES, CODES, {"quantities": ["verdict"], "examples": 9}, 0)
