@@ -17,7 +17,7 @@ from synthetic_evaluations import write_evaluations
 
 from replication import claim_statistics
 from replication.claim_registry import CLAIMS, STATISTICS, digest, experiments_to_judge, load_claims
-from replication.claims import COLUMNS, decide, judge, read_evaluations
+from replication.claims import COLUMNS, decide, judge, read_results
 from replication.metrics import summarise
 
 ROOT = Path(__file__).parents[1]
@@ -36,7 +36,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def read(folder):
-    return read_evaluations(sorted(folder.glob("*/seed=*/evaluation")))
+    return read_results(sorted(folder.glob("*/seed=*/evaluation")))
 
 
 @pytest.fixture
@@ -496,4 +496,4 @@ def test_the_command_lines_write_their_files_without_torch(folder, tmp_path):
 
 def test_the_same_evaluation_twice_is_refused(folder):
     with pytest.raises(SystemExit, match="given twice"):
-        read_evaluations([folder / "sft/seed=0/evaluation"] * 2)
+        read_results([folder / "sft/seed=0/evaluation"] * 2)

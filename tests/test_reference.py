@@ -10,7 +10,7 @@ import pytest
 from synthetic_evaluations import write_evaluations
 
 from replication.claim_registry import load_claims
-from replication.claims import judge, read_evaluations
+from replication.claims import judge, read_results
 from replication.reference import SAME_IN_ALL, files_of, origin
 
 CLAIMS = Path(__file__).parents[1] / "configs/claims.yaml"
@@ -55,7 +55,7 @@ def test_claims_come_out_the_same_from_the_copy(results, tmp_path):
     first, second = (
         judge(
             claims,
-            *read_evaluations(
+            *read_results(
                 [folder / f"{name}/seed={seed}/evaluation" for name in ("baseline", "sft") for seed in (0, 1)]
             ),
         )
