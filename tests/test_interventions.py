@@ -5,14 +5,18 @@ import pandas as pd
 import pytest
 import torch
 from settings import DPO, MODEL, SFT
+from synthetic_runs import intervention_runs
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from replication.config import load_stage
+from replication.config import load_paper, load_stage
 from replication.corruption import named_rng
 from replication.dynamics.interventions import OrthogonalSteps, without
+from replication.figures import interventions
 from replication.models.janus import JanusModel
 from replication.models.tiny import CODEBOOK_SIZE
 from replication.post_training import post_train
+from replication.statistics import cluster_bootstrap_ci
+from replication.style import save
 
 PROMPTS = ["an image of a triangle", "a picture of a striped purple triangle"] * 4
 CODES = np.random.default_rng(0).integers(CODEBOOK_SIZE, size=(8, 36)).astype(np.int16)
@@ -122,3 +126,58 @@ def test_a_frozen_group_stays_and_the_others_move(checkpoint, tmp_path, arm):
 def test_too_few_candidates_are_one_sentence(model):
     with pytest.raises(SystemExit, match="lower post_training.orthogonal_to.examples"):
         OrthogonalSteps(model, CANDIDATES, CODES, {"quantities": ["verdict"], "examples": 9}, 0)
+
+
+@pytest.fixture(scope="module")
+def metrics():
+    return intervention_runs(["i_separate", "i_orthogonal", "i_upper", "i_orthogonal_swapped"])
+
+
+def overall(metrics, method, metric):
+    rows = metrics[(metrics["method"] == method) & (metrics["metric"] == metric) & (metrics["subtask"] == "overall")]
+    return rows.set_index("seed")["value"]
+
+
+def test_the_figure_shows_every_arm_that_is_planned():
+    for preset in ("tiny", "full"):
+        planned = set(load_paper(preset)["figures"]["interventions"]["experiments"])
+        rows = pd.DataFrame({"method": [*planned, "sft"]})
+        assert set().union(*(interventions.arms_of(plain, rows) for plain in interventions.PLAIN)) == planned | {"sft"}
+
+
+def test_arms_are_compared_with_their_plain_training_run_by_run(metrics):
+    means, models = interventions.means_data(metrics), [f"base {seed % 3}" for seed in range(5)]
+    means = means[means["seed"].isna()].set_index(["method", "metric"])
+    for arm, plain in (("i_orthogonal", "sft"), ("i_upper", "sft"), ("i_orthogonal_swapped", "sft_swapped")):
+        for metric in interventions.CHANGES:
+            paired = 100 * (overall(metrics, arm, metric) - overall(metrics, plain, metric))
+            row = means.loc[(arm, metric)]
+            assert row["difference"] == pytest.approx(paired.mean())
+            expected = cluster_bootstrap_ci(paired, models)
+            assert row[["difference_low", "difference_high"]].tolist() == pytest.approx(list(expected))
+            change = 100 * (overall(metrics, arm, metric) - overall(metrics, "pretrained", metric))
+            assert row["value"] == pytest.approx(change.mean())
+
+
+def test_changed_verdicts_are_counted_and_none_change_without_sharing(metrics):
+    means = interventions.means_data(metrics)
+    separate = means[means["method"] == "i_separate"].set_index("metric")
+    for metric in ("changed verdicts", "balanced_accuracy", "probe_false_positive_rate"):
+        assert (separate.loc[metric, "value"] == 0).all()
+    counts = sum(overall(metrics, "sft", f"triple_{triple}") for triple in ("001", "010", "101", "110"))
+    found = means[(means["method"] == "sft") & (means["metric"] == "changed verdicts") & means["seed"].notna()]
+    images = metrics.query("method == 'sft' and metric == 'triple_000' and subtask == 'overall'").set_index("seed")["n"]
+    assert found.set_index("seed")["value"].to_dict() == pytest.approx((100 * counts / images).to_dict())
+    wins = interventions.win_rate_data(metrics).set_index("method")
+    assert wins.loc["sft", "n"] == counts.sum() and wins.loc["i_separate", "n"] == 0
+
+
+def test_the_figure_is_the_same_bytes_twice_and_draws_from_one_run_of_one_arm(metrics, tmp_path):
+    for copy in "ab":
+        save(*interventions.draw(metrics), tmp_path / copy)
+    for suffix in (".pdf", ".png", ".csv"):
+        assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
+    single = metrics[(metrics["seed"] == 0) & metrics["method"].isin(["pretrained", "sft", "i_orthogonal"])]
+    save(*interventions.draw(single), tmp_path / "single")
+    data = pd.read_csv(tmp_path / "single.csv")
+    assert data.loc[data["part"] == "changes", ["low", "difference_low"]].isna().all(axis=None)
