@@ -462,7 +462,8 @@ def test_committed_verdicts_were_registered_before_their_results(reference):
         pytest.skip("no results are committed")
     for name in pd.read_csv(reference / "claims.csv")["claim"]:
         for experiment in ALL[name]["needs"]:
-            carried = list((reference / experiment).glob("seed=*/evaluation/claims_registered.json"))
+            station = station_of(ALL[name])
+            carried = list((reference / experiment).glob(f"seed=*/{station}/claims_registered.json"))
             assert carried, f"{reference.name} has no {experiment}, which judges {name}"
             for file in carried:
                 assert json.loads(file.read_text()).get(name) == digest(name, ALL[name]), (

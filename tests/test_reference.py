@@ -101,3 +101,10 @@ def test_curriculum_and_quality_files_are_copied(results):
         "sft/seed=0/quality_check.csv",
         "sft/seed=0/discard_pool.csv",
     }
+
+
+def test_what_the_claims_read_of_a_kernel_is_copied(results):
+    copied = {str(file) for file in files_of(results, ["sft"])}
+    kernels = {f"sft/seed={seed}/kernel/{file}" for seed in (0, 1) for file in ("examples.csv", "pairs.csv")}
+    assert kernels | {"sft/seed=0/kernel/claims_registered.json"} <= copied
+    assert not any("kernel" in file for file in map(str, files_of(results, ["dpo"])))
