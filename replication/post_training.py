@@ -228,8 +228,8 @@ def new_trainer(policy, training_set, codes, config, seed, output_dir, epochs=No
         arguments = DPOConfig(**arguments, precompute_ref_log_probs=True)
         extra = {} if reference is None else {"ref_model": reference}
     callbacks = [StopAtNaN(), CheckpointSometimes(config["checkpoint_every_minutes"])]
-    if config["orthogonal_to"]:
-        callbacks.append(OrthogonalSteps(policy.unified, candidates, codes, config["orthogonal_to"], seed))
+    if config["orthogonal_to"]:  # no checkpoint holds what this remembers
+        callbacks[1] = OrthogonalSteps(policy.unified, candidates, codes, config["orthogonal_to"], seed)
     adapter = config["lora"] and LoraConfig(
         target_modules=rf".*\.(?:{config['trained_modules']})\..*_proj", **config["lora"]
     )

@@ -1,5 +1,7 @@
 """Interventions: a projected step moves no understanding to first order, and frozen groups of layers stay as they are."""
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -26,16 +28,17 @@ TRAINING_SET = pd.DataFrame({"prompt": PROMPTS[:4], "chosen": [0, 1, 2, 3], "rej
 
 def test_a_step_without_directions_by_hand():
     step = torch.tensor([1.0, 2.0, 3.0])
-    rows = torch.tensor([[2.0, 0.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])  # one direction, three times
+    rows = torch.tensor([[2.0, 0, 0], [-1.0, 0, 0], [0, 0, 0]], dtype=torch.float64)  # one direction, three times
     assert without(step, rows).tolist() == pytest.approx([0, 2, 3])
-    assert without(step, torch.tensor([[1.0, 1.0, 0.0]])).tolist() == pytest.approx([-0.5, 0.5, 3])
+    assert without(step, torch.tensor([[1.0, 1.0, 0.0]], dtype=torch.float64)).tolist() == pytest.approx([-0.5, 0.5, 3])
 
 
 def test_a_step_without_directions_is_the_least_squares_residual():
     generator = torch.Generator().manual_seed(0)
     rows, step = torch.randn(6, 200, generator=generator), torch.randn(200, generator=generator)
-    rows[5] = rows[0] - 2 * rows[1]
-    span = rows[:5].double().T
+    rows[5] = rows[0] - 2 * rows[1]  # but for rounding to float32
+    rows = rows.double()
+    span = rows[:5].T
     expected = step.double() - span @ torch.linalg.lstsq(span, step.double()[:, None]).solution[:, 0]
     torch.testing.assert_close(without(step, rows).double(), expected, rtol=0, atol=1e-5)
 
@@ -46,7 +49,7 @@ def recorded_steps(checkpoint, folder, monkeypatch, config):
 
     def before(self, *arguments, **kwargs):
         start(self, *arguments, **kwargs)
-        seen.append([self.frozen, self.before])
+        seen.append([list(self.frozen), self.before])
 
     def after(self, *arguments, **kwargs):
         plain = parameters_to_vector(self.trained().values()).detach() - self.before
@@ -66,15 +69,18 @@ def test_no_step_of_a_training_moves_the_understanding_of_its_batch(
     checkpoint, tmp_path, monkeypatch, config, quantities
 ):
     """First-order changes of every example, of Adam's step as it would have been and as it is."""
-    config = {**config, "orthogonal_to": {"quantities": quantities, "examples": 3}, "epochs": 3}
-    steps = recorded_steps(checkpoint, tmp_path, monkeypatch, config)
+    config = {**config, "orthogonal_to": {"quantities": quantities, "examples": 3, "batches": 2}, "epochs": 3}
+    steps = recorded_steps(checkpoint, tmp_path, monkeypatch, {**config, "checkpoint_every_minutes": 0})
+    assert not list(tmp_path.glob("checkpoint-*"))  # which could not be gone on from
     assert len(steps) == 3
-    for gradients, _, plain, taken in steps:
-        assert gradients.shape[0] == 3 * len(quantities)
-        length = gradients.double().norm(dim=1) * taken.double().norm()
-        assert ((gradients.double() @ taken.double()).abs() < 1e-7 * length).all()
-        assert ((gradients.double() @ plain.double()).abs() > 1e-3 * length).any()
-    assert not torch.equal(steps[0][0], steps[1][0])  # each step has a batch of its own
+    for batches, _, plain, taken in steps:
+        gradients = torch.cat(batches)
+        assert gradients.shape[0] == 2 * 3 * len(quantities)
+        length = gradients.norm(dim=1) * taken.double().norm()
+        assert ((gradients @ taken.double()).abs() < 1e-7 * length).all()
+        assert ((gradients @ plain.double()).abs() > 1e-3 * length).any()
+    for before, after in pairwise(steps):  # each step has a batch of its own, and remembers the one before
+        assert torch.equal(before[0][1], after[0][0]) and not torch.equal(before[0][1], after[0][1])
 
 
 def test_the_verdicts_themselves_change_by_what_is_of_second_order(checkpoint):
@@ -82,7 +88,7 @@ def test_the_verdicts_themselves_change_by_what_is_of_second_order(checkpoint):
     model = JanusModel.load(checkpoint, MODEL)
     model.image_policy("language_model")
     model.model.double()
-    hook = OrthogonalSteps(model, CANDIDATES, CODES, {"quantities": ["verdict"], "examples": 8}, 0)
+    hook = OrthogonalSteps(model, CANDIDATES, CODES, {"quantities": ["verdict"], "examples": 8, "batches": 1}, 0)
     gradients, parameters = hook.gradients(0), hook.trained().values()
     order = named_rng(0, "orthogonal/0").choice(8, 8, replace=False)
     codes = torch.from_numpy(CODES[order]).long()
