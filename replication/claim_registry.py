@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from yaml import YAMLError
 
 CLAIMS = Path(__file__).parents[1] / "configs" / "claims.yaml"
-REGISTERED = "claims_registered.json"  # beside every evaluation's results: {claim: digest}
+REGISTERED = "claims_registered.json"  # beside every evaluation's and every kernel's results: {claim: digest}
 TEXTS = ("statement", "source", "unit", "reason", "statistic", "test", "direction")
 NUMBERS = ("no_effect", "minimum")
 FIELDS = {*TEXTS, *NUMBERS, "needs", "of", "paper_value"}
@@ -26,10 +26,17 @@ STATISTICS = {
     "hidden_harm": ({"before", "arms"}, "sign_flip"),
     "unlocked_lead": ({"experiment", "alone"}, "sign_flip"),
     "gap_correlation": ({"before", "after", "gap_from"}, "permutation"),
+    "fewer_changed_verdicts": ({"before", "after"}, "sign_flip"),
+    "own_cosines": ({"experiment", "quantities"}, "sign_flip"),
+    "proxy_ranks": ({"experiment"}, "sign_flip"),
+    "same_signs": ({"experiment", "quantities"}, "sign_flip"),
+    "corrected_lead": ({"experiment"}, "permutation"),
 }
+OF_KERNEL = {"own_cosines", "proxy_ranks", "same_signs", "corrected_lead"}  # these read the measured kernel
 CHOICES = {
     "metrics": {"generation", "nonunified", "balanced_accuracy"},
     "gap_from": {"the same image", "the other images"},
+    "quantities": {"caption", "verdict"},
 }
 EXPERIMENT_ARGUMENTS = ("experiment", "before", "after", "arms", "alone")
 
@@ -61,6 +68,11 @@ def write_registered(folder, path=CLAIMS):
     """Write to `folder` which claims were registered now: the digest of each."""
     digests = {name: digest(name, claim) for name, claim in load_claims(path).items()}
     (folder / REGISTERED).write_text(json.dumps(digests, indent=2, sort_keys=True) + "\n")
+
+
+def station_of(claim):
+    """The station whose results judge a claim, which is also the name of their folder: `evaluation` or `kernel`."""
+    return "kernel" if claim["statistic"] in OF_KERNEL else "evaluation"
 
 
 def experiments_to_judge(claims, shown):

@@ -6,8 +6,11 @@ The results at hand are a dict of frames with the columns experiment, model (bas
     probes      verdicts on held-out labelled scenes: probe_id, label, verdict; scenes 2k and 2k + 1 are a right one and a
                 near miss of one prompt
     pools       discarded prompts of a curriculum run: prompt_id, unlocked (0: still discarded)
+    examples    images of the pre-trained model with a measured kernel: group, prompt_id, delta_* (their change by the whole
+                training), own_* (cosines of the gradients of generation and of understanding of the example)
+    pairs       an example (its number in the run) and a sample of one training batch: similarities, cosines of gradients
 
-All but one statistic are made of ratios: a part is a frame model, seed, subtask, unit, top, bottom, and its value
+All but two statistics are made of ratios: a part is a frame model, seed, subtask, unit, top, bottom, and its value
 100 sum(top) / sum(bottom). ("all", parts) holds where every part does, ("any", parts) where one does.
 """
 
@@ -17,7 +20,15 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from replication.resampling import crossed_bootstrap, crossed_correlation, permuted_correlation_test, sign_flip_test
+from replication.resampling import (
+    crossed_bootstrap,
+    crossed_correlation,
+    leads,
+    permuted_correlation_test,
+    permuted_lead_test,
+    resampled_lead,
+    sign_flip_test,
+)
 from replication.statistics import LEVEL
 
 RUN = ["model", "seed", "subtask"]
@@ -113,6 +124,54 @@ def unlocked_lead(data, experiment, alone):
     return "all", [difference(unlocked[name], unlocked[experiment]) for name in alone]
 
 
+def fewer_changed_verdicts(data, before, after):
+    """Of the verdicts on the pre-trained model's images that `before` changes, the share that `after` changes fewer."""
+    levels = []
+    for experiment in (before, after):
+        old = of(data["pretrained"], experiment)
+        levels.append(part(old, old["prompt_id"], old["before"] != old["after"]))
+    both = difference(*levels)
+    return "all", [both.assign(top=-both["top"], bottom=both["top_before"])]
+
+
+def own_cosines(data, experiment, quantities):
+    """The mean cosine of the gradients of log pi(x | y) and of each of `quantities` of the same example."""
+    examples = of(data["examples"], experiment)
+    return "all", [part(examples, examples["prompt_id"], examples[f"own_{quantity}"]) for quantity in quantities]
+
+
+def proxy_ranks(data, experiment):
+    """The mean over examples of Spearman's correlation, over the training samples of a batch, of the kernel with the paper's
+    proxy, the similarity of prompts and of images, here the sum of their ranks; 0 where one of both does not vary."""
+    by = ["seed", "example"]
+    examples, pairs = of(data["examples"], experiment), of(data["pairs"], experiment).set_index(by)
+    proxy = sum(pairs[f"{name}_similarity"].groupby(by).rank() for name in ("text", "image"))
+    ranks = pd.DataFrame(
+        {"proxy": proxy.groupby(by).rank(), "kernel": pairs["generation-generation"].groupby(by).rank()}
+    )
+    ranks -= ranks.groupby(by).mean()
+    products = (ranks["proxy"] * ranks["kernel"]).groupby(by).sum()
+    rho = (products / (ranks**2).groupby(by).sum().prod(axis=1) ** 0.5).replace([np.inf, -np.inf], np.nan).fillna(0)
+    example = [examples["seed"], examples.groupby("seed").cumcount()]
+    return "all", [part(examples, examples["prompt_id"], rho.loc[pd.MultiIndex.from_arrays(example)].to_numpy())]
+
+
+def same_signs(data, experiment, quantities):
+    """The share of examples of which log pi(x | y) and each of `quantities` change with one sign."""
+    examples = of(data["examples"], experiment)
+    rises = {name: np.sign(examples[f"delta_{name}"]) for name in ("generation", *quantities)}
+    same = [rises["generation"] == rises[quantity] for quantity in quantities]
+    return "all", [part(examples, examples["prompt_id"], one) for one in same]
+
+
+def corrected_lead(data, experiment):
+    """Falls of log pi(x | y) of false positives, and whether they were corrected: a frame model, seed, fall, corrected."""
+    examples = of(data["examples"], experiment)
+    chosen = examples[examples["group"].isin(["corrected", "not_corrected"])]
+    corrected = chosen["group"] == "corrected"
+    return chosen[["model", "seed"]].assign(fall=-chosen["delta_generation"], corrected=corrected)
+
+
 def gap_correlation(data, before, after, gap_from):
     """Initial Nonunified score and gain in generation, each (base models, subtasks) in per cent, means over runs."""
     images = of(data["images"], before)
@@ -134,6 +193,10 @@ RATIOS = {
         false_positive_lead,
         hidden_harm,
         unlocked_lead,
+        fewer_changed_verdicts,
+        own_cosines,
+        proxy_ranks,
+        same_signs,
     )
 }
 
@@ -141,7 +204,7 @@ RATIOS = {
 def measure(claim, data):
     """(estimate, low, high, p_value) of a claim; nans and 1 where nothing could be counted."""
     sign = 1 if claim["direction"] == "greater" else -1
-    measured = correlation if claim["statistic"] == "gap_correlation" else ratio
+    measured = {"gap_correlation": correlation, "corrected_lead": lead}.get(claim["statistic"], ratio)
     estimate, replicates, p_value = measured(claim, data, sign)
     if not np.isfinite(estimate):
         return np.nan, np.nan, np.nan, 1.0
@@ -165,6 +228,17 @@ def correlation(claim, data, sign):
         return np.nan, np.nan, 1.0
     estimate = stats.spearmanr(gap.ravel(), gain.ravel()).statistic
     return sign * estimate, sign * crossed_correlation(gap, gain), permuted_correlation_test(sign * gap, gain)
+
+
+def lead(claim, data, sign):
+    cases = corrected_lead(data, **claim["of"])
+    values, runs = (sign * cases["fall"]).to_numpy(), cases["seed"].to_numpy()
+    corrected, models = cases["corrected"].to_numpy(), cases["model"].to_numpy()
+    won, pairs = leads(values, corrected, runs)
+    if not pairs.sum():
+        return np.nan, np.nan, 1.0
+    replicates = resampled_lead(values, corrected, runs, models)
+    return won.sum() / pairs.sum(), replicates, permuted_lead_test(values, corrected, runs)
 
 
 def fold(parts, leaf, all_of, any_of):

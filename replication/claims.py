@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from replication.claim_registry import REGISTERED, digest, load_claims
+from replication.claim_registry import REGISTERED, digest, load_claims, station_of
 from replication.claim_statistics import measure
 from replication.files import atomic_file
 from replication.resampling import holm
@@ -21,32 +21,41 @@ COLUMNS = ["claim", "statement", "estimate", "ci_low", "ci_high", "seeds", "test
 COLUMNS += ["paper_value", "source"]
 NOT_JUDGED = ["claim", "statement", "reason"]
 TESTS = {"sign_flip": "sign-flip test", "permutation": "permutation test"}
-FILES = {"images": "images.csv", "pretrained": "pretrained_verdicts.csv", "probes": "probe_verdicts.csv"}
+FILES = {
+    "evaluation": {"images": "images.csv", "pretrained": "pretrained_verdicts.csv", "probes": "probe_verdicts.csv"},
+    "kernel": {"examples": "examples.csv", "pairs": "pairs.csv"},
+}
+IDENTITY = {"evaluation": "metrics.csv", "kernel": "examples.csv"}  # the file whose first row names a run
 
 
-def read_evaluations(folders):
-    """The results at hand (see claim_statistics.py), and a frame experiment, seed, registered: the digests that each
-    evaluation carries, {claim: digest}."""
-    data, runs = {name: [] for name in (*FILES, "pools")}, []
+def read_results(folders):
+    """The results at hand (see claim_statistics.py), and a frame experiment, model, seed, station, registered: the digests
+    that the results of a run carry, {claim: digest}. A folder is named for its station."""
+    data, runs = {name: [] for name in (*FILES["evaluation"], "pools", *FILES["kernel"])}, []
     for folder in folders:
-        identity = pd.read_csv(folder / "metrics.csv", nrows=1)[["experiment", "model", "seed"]].iloc[0].to_dict()
-        runs.append({**identity, "registered": json.loads((folder / REGISTERED).read_text())})
-        files = {name: folder / file for name, file in FILES.items()} | {"pools": folder.parent / "discard_pool.csv"}
+        station = folder.name
+        identity = pd.read_csv(folder / IDENTITY[station], nrows=1)[["experiment", "model", "seed"]].iloc[0].to_dict()
+        registered = json.loads((folder / REGISTERED).read_text())
+        runs.append({**identity, "station": station, "registered": registered})
+        files = {name: folder / file for name, file in FILES[station].items()}
+        if station == "evaluation":
+            files["pools"] = folder.parent / "discard_pool.csv"
         for name, file in files.items():
             if file.exists():
                 data[name].append(pd.read_csv(file).assign(**identity))
     runs = pd.DataFrame(runs)
-    if runs.duplicated(["experiment", "seed"]).any():
-        raise SystemExit("The same run is given twice in --inputs; name each evaluation once.")
+    if runs.duplicated(["experiment", "seed", "station"]).any():
+        raise SystemExit("The same run is given twice in --inputs; name each folder of results once.")
     return {name: pd.concat(frames, ignore_index=True) for name, frames in data.items() if frames}, runs
 
 
 def why_not_judged(name, claim, runs):
     """Why no verdict is due, as a sentence; None when one is."""
-    needed = runs[runs["experiment"].isin(claim["needs"])]
+    station = station_of(claim)
+    needed = runs[runs["experiment"].isin(claim["needs"]) & (runs["station"] == station)]
     missing = [experiment for experiment in claim["needs"] if experiment not in set(needed["experiment"])]
     if missing:
-        return f"not run: needs {', '.join(missing)}"
+        return f"not run: needs {', '.join(missing)}" + " (its kernel, by the target dynamics)" * (station == "kernel")
     if needed.groupby("seed")["experiment"].nunique().min() < len(claim["needs"]):
         return "not run: its experiments have different runs"
     if any(registered.get(name) != digest(name, claim) for registered in needed["registered"]):
@@ -92,7 +101,8 @@ def judge(claims, data, runs):
     rows = []
     for (name, (estimate, low, high, p_value)), holm_p in zip(measured.items(), corrected, strict=True):
         claim = claims[name]
-        seeds = runs.loc[runs["experiment"] == claim["needs"][0], "seed"].nunique()
+        judging = (runs["experiment"] == claim["needs"][0]) & (runs["station"] == station_of(claim))
+        seeds = runs.loc[judging, "seed"].nunique()
         unit = claim["unit"].partition(", because")[0]
         test = f"{TESTS[claim['test']]} over {unit}: p = {p_value:.2g}, {holm_p:.2g} after Holm over {family} claims"
         verdict = decide(claim, estimate, low, high, holm_p)
@@ -105,11 +115,11 @@ def judge(claims, data, runs):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--claims", required=True, type=Path, help="configs/claims.yaml")
-    parser.add_argument("--inputs", required=True, nargs="+", type=Path, help=f"the {REGISTERED} of every evaluation")
+    parser.add_argument("--inputs", required=True, nargs="+", type=Path, help=f"the {REGISTERED} of all results")
     parser.add_argument("--output", required=True, type=Path, help="claims.csv; claims_not_judged.csv goes beside it")
     arguments = parser.parse_args()
     claims = load_claims(arguments.claims)
-    judged, not_judged = judge(claims, *read_evaluations([path.parent for path in arguments.inputs]))
+    judged, not_judged = judge(claims, *read_results([path.parent for path in arguments.inputs]))
     beside = arguments.output.with_name("claims_not_judged.csv")
     for path, frame in ((beside, not_judged), (arguments.output, judged)):
         with atomic_file(path) as partial:

@@ -86,6 +86,9 @@ def main():
     parser.add_argument(
         "--baseline", type=Path, help="evaluation folder of the pre-trained model, unless it is this one"
     )
+    parser.add_argument(
+        "--understanding", nargs="?", help="checkpoint folder whose verdicts count, unless it is --model"
+    )
     parser.add_argument("--judge", type=Path, nargs="?", help="checkpoint folder of an independent judge")
     parser.add_argument(
         "--judge-models", type=Path, nargs="*", help="folders of the models of evaluation.judge, each under its name"
@@ -94,27 +97,28 @@ def main():
     arguments = parser.parse_args()
     config, number = arguments.config, arguments.config["images_per_prompt"]
     model = JanusModel.load(arguments.model, config["model"])
+    understanding = JanusModel.load(arguments.understanding, config["model"]) if arguments.understanding else model
     judge = arguments.judge and JanusModel.load(arguments.judge, config["model"])
     prompts, truth_by = pd.read_csv(arguments.prompts / "evaluation.csv"), config["judge"]["name"]
 
-    settings = {"second_judge": judge, "truth_known": truth_by == "oracle"}
-    own, codes = draw_images(model, prompts, number, "image", "evaluation", arguments.seed, config, **settings)
+    stream, judges = ("image", "evaluation", arguments.seed), (understanding, judge)
+    own, codes = draw_images(model, prompts, number, *stream, config, *judges, truth_known=truth_by == "oracle")
     probe_images = np.load(arguments.prompts / "probe_images.npy", allow_pickle=False)
     probe = pd.read_csv(arguments.prompts / "probe.csv")
-    probe = judge_probe(model, probe, probe_images, config, None if arguments.baseline else judge)
+    probe = judge_probe(understanding, probe, probe_images, config, None if arguments.baseline else judge)
     pretrained = None
     if arguments.baseline:
         if judge:  # which is the baseline's and has been asked about these scenes
             probe["judge_verdict"] = pd.read_csv(arguments.baseline / "probe_verdicts.csv")["judge_verdict"]
         baseline_codes = np.load(arguments.baseline / "codes.npy", allow_pickle=False)
         baseline = pd.read_csv(arguments.baseline / "images.csv")
-        pretrained = judge_pretrained_images(model, baseline, baseline_codes, config)
+        pretrained = judge_pretrained_images(understanding, baseline, baseline_codes, config)
     identity = {key: config[key] for key in ("preset", "experiment", "method")}
     identity |= {"model": _model_name(config, arguments), "seed": arguments.seed}
     first = model.decode_images(torch.from_numpy(codes[::number]).long())
     if truth_by != "oracle":
         images = first if number == 1 else model.decode_images(torch.from_numpy(codes).long())
-        del model, judge, settings
+        del model, understanding, judge, judges
         gc.collect()
         torch.cuda.empty_cache()
         answers = arguments.output.with_name("judge_answers")

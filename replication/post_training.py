@@ -27,6 +27,7 @@ from transformers import TrainerCallback, set_seed
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from replication.corruption import named_rng
+from replication.dynamics.interventions import OrthogonalSteps
 from replication.files import atomic_directory
 from replication.models.janus import JanusModel
 from replication.provenance import write_provenance
@@ -202,13 +203,13 @@ def trainer_arguments(config, seed, output_dir):
     return arguments
 
 
-def new_trainer(policy, training_set, codes, config, seed, output_dir, epochs=None, reference=None):
+def new_trainer(policy, training_set, codes, config, seed, output_dir, epochs=None, reference=None, candidates=None):
     """The TRL trainer of `config["method"]`, `sft` or `dpo`; `config` otherwise holds the trainer's own arguments,
     `lora`, None or the arguments of a LoRA on the linear layers of the trained modules, for SFT `condition_dropout`, and for
     DPO `nll_weight`.
 
     epochs: (first, last), a phase of the training; all by default. The reference of DPO is `reference`, or else the policy
-    as it is now; its log-probabilities are computed once and stored.
+    as it is now; its log-probabilities are computed once and stored. candidates: for `orthogonal_to`, see `OrthogonalSteps`.
     """
     set_seed(seed)  # LoRA starts from random weights
     first, last = epochs or (0, config["epochs"])
@@ -226,6 +227,9 @@ def new_trainer(policy, training_set, codes, config, seed, output_dir, epochs=No
             rows = load_from_disk(stored)
         arguments = DPOConfig(**arguments, precompute_ref_log_probs=True)
         extra = {} if reference is None else {"ref_model": reference}
+    callbacks = [StopAtNaN(), CheckpointSometimes(config["checkpoint_every_minutes"])]
+    if config["orthogonal_to"]:  # no checkpoint holds what this remembers
+        callbacks[1] = OrthogonalSteps(policy.unified, candidates, codes, config["orthogonal_to"], seed)
     adapter = config["lora"] and LoraConfig(
         target_modules=rf".*\.(?:{config['trained_modules']})\..*_proj", **config["lora"]
     )
@@ -234,14 +238,14 @@ def new_trainer(policy, training_set, codes, config, seed, output_dir, epochs=No
         args=arguments,
         train_dataset=rows,
         processing_class=policy.tokenizer,
-        callbacks=[StopAtNaN(), CheckpointSometimes(config["checkpoint_every_minutes"])],
+        callbacks=callbacks,
         peft_config=adapter,
         schedule=(first, last, config["epochs"]),
         **extra,
     )
 
 
-def post_train(model, training_set, codes, config, seed, progress, epochs=None, reference=None):
+def post_train(model, training_set, codes, config, seed, progress, epochs=None, reference=None, candidates=None):
     """Train `model` in place and return the training log, a frame of `LOGGED_COLUMNS` at step 1 and every epoch.
 
     progress: folder of the last checkpoint; what an equal, interrupted call left there is gone on from. epochs: (first,
@@ -258,6 +262,7 @@ def post_train(model, training_set, codes, config, seed, progress, epochs=None, 
         progress,
         epochs,
         reference and reference.image_policy(modules),
+        candidates,
     )
     # The trainer's state is the last file of a checkpoint to be written.
     finished = sorted(progress.glob("checkpoint-*/trainer_state.json"), key=lambda path: path.stat().st_mtime)
@@ -307,8 +312,9 @@ def main():
     reference = None
     if arguments.reference and config["method"] == "dpo":
         reference = JanusModel.load(arguments.reference, config["model"])
+    candidates = pd.read_csv(arguments.candidates / "candidates.csv") if config["orthogonal_to"] else None
     progress = _progress_folder(arguments)
-    log = post_train(model, training_set, codes, config, arguments.seed, progress, epochs, reference)
+    log = post_train(model, training_set, codes, config, arguments.seed, progress, epochs, reference, candidates)
     if not PartialState().is_main_process:
         return  # one of several that `torchrun` started; all end with the same weights
     counts = training_counts(log, training_set, epochs)

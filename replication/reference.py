@@ -58,7 +58,8 @@ def origin(results):
 def files_of(results, judged):
     """CSV and JSON files, relative to `results`: metrics of all runs, and of the experiments `judged` all that claims read."""
     patterns = ["claims*.csv", "*/seed=*/evaluation/metrics.csv", "*/seed=*/quality_check.csv", "*/seed=*/phases.csv"]
-    patterns += [f"{name}/seed=*/evaluation/{file}" for name in judged for file in (*FILES.values(), REGISTERED)]
+    for station, files in FILES.items():
+        patterns += [f"{name}/seed=*/{station}/{file}" for name in judged for file in (*files.values(), REGISTERED)]
     patterns += [f"{name}/seed=*/discard_pool.csv" for name in judged]
     return sorted({file.relative_to(results) for pattern in patterns for file in results.glob(pattern)})
 

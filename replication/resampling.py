@@ -107,6 +107,44 @@ def crossed_correlation(x, y, repetitions=REPETITIONS, seed=0):
     return np.divide((x * y).sum(axis=1), scale, out=np.full(repetitions, np.nan), where=scale > 0)
 
 
+def leads(values, positive, runs):
+    """How often a positive case has the higher value of a pair, less how often the other one, of all pairs within each run:
+    (won (runs,), pairs (runs,)). values, positive (cases,); runs (cases,) label the run of a case, sorted in the result."""
+    found = [_signs(values, positive, runs == run) for run in np.unique(runs)]
+    return np.array([signs.sum() for signs in found]), np.array([signs.size for signs in found])
+
+
+def resampled_lead(values, positive, runs, clusters, repetitions=REPETITIONS, seed=0):
+    """Replicates of sum(won) / sum(pairs) of `leads` when base models, the runs of each, and the cases of each kind within a run
+    are resampled. clusters (cases,): each case's base model. Returns (repetitions,), nan where no pair is drawn."""
+    labels, first = np.unique(runs, return_index=True)
+    rng = np.random.default_rng([seed, 3])
+    weights = _run_weights(np.asarray(clusters)[first], repetitions, np.random.default_rng([seed, 0]))
+    won, pairs = np.zeros((2, repetitions))
+    for weight, run in zip(weights.T, labels, strict=True):
+        signs = _signs(values, positive, runs == run)
+        if signs.size:
+            above, below = (rng.multinomial(size, np.full(size, 1 / size), size=repetitions) for size in signs.shape)
+            won += weight * ((above @ signs) * below).sum(axis=1)
+            pairs += weight * signs.size
+    return np.divide(won, pairs, out=np.full(repetitions, np.nan), where=pairs > 0)
+
+
+def permuted_lead_test(values, positive, runs, seed=0):
+    """One-sided p-value that positive cases lead: which cases of a run are positive is drawn anew."""
+    rng, observed, drawn = np.random.default_rng(seed), 0.0, np.zeros(PERMUTATIONS)
+    for run in np.unique(runs):
+        ranks, inside = stats.rankdata(values[runs == run]), positive[runs == run]
+        observed += ranks[inside].sum()  # the lead is twice this, and what no permutation changes
+        drawn += rng.permuted(np.tile(ranks, (PERMUTATIONS, 1)), axis=1)[:, : inside.sum()].sum(axis=1)
+    return float((1 + (drawn >= observed - 1e-9).sum()) / (1 + PERMUTATIONS))
+
+
+def _signs(values, positive, inside):
+    """Signs (positive cases, others) of the differences within one run."""
+    return np.sign(values[inside & positive][:, None] - values[inside & ~positive][None])
+
+
 def holm(p_values):
     """Holm's step-down correction: (tests,) p-values to corrected ones, in the same order."""
     p_values = np.asarray(p_values, float)

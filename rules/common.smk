@@ -1,6 +1,6 @@
 from glob import glob
 
-from replication.claim_registry import experiments_to_judge, load_claims
+from replication.claim_registry import OF_KERNEL, experiments_to_judge, load_claims
 from replication.config import canonical, load_paper, load_stage, read_selection
 from replication.sources import source_files
 
@@ -77,11 +77,17 @@ def table_results(wildcards):
 
 def judged_experiments(*statistics):
     """Experiments of the claims that can be judged, as the preset shows all that they need; of these statistics only,
-    where any are named."""
+    where any are named, of those that need no kernel otherwise."""
     parts = [*shown_by_default("figures").values(), *shown_by_default("tables").values()]
     shown = [experiment for part in parts for experiment in part["experiments"]]
-    claims = {name: claim for name, claim in CLAIMS.items() if not statistics or claim["statistic"] in statistics}
+    chosen = statistics or {claim["statistic"] for claim in CLAIMS.values()} - OF_KERNEL
+    claims = {name: claim for name, claim in CLAIMS.items() if claim["statistic"] in chosen}
     return experiments_to_judge(claims, shown)
+
+
+def judged_kernels():
+    """Experiments whose measured kernel claims can be judged on: none where it is left to a target of its own."""
+    return judged_experiments(*OF_KERNEL) if "kernel" in shown_by_default("figures") else []
 
 
 def results_behind(shown):

@@ -32,6 +32,7 @@ rule kernel:
         alignment="<results>/{experiment}/seed={seed}/kernel/alignment.csv",
         steps="<results>/{experiment}/seed={seed}/kernel/steps.csv",
         estimators="<results>/{experiment}/seed={seed}/kernel/estimators.csv",
+        registered="<results>/{experiment}/seed={seed}/kernel/claims_registered.json",
     log:
         "<results>/{experiment}/seed={seed}/kernel.log",
     benchmark:
@@ -58,6 +59,6 @@ rule kernel:
 
 rule dynamics:
     input:
-        collect("<figures>/{figure}.pdf", figure=["simulation", "kernel", "fig7_dynamics"]),
+        collect("<figures>/{figure}.pdf", figure=["simulation", "kernel", "fig7_dynamics", "interventions"]),
         "<figures>/tab_kernel.tex",
     localrule: True

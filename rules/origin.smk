@@ -18,6 +18,13 @@ def evaluated_model(wildcards):
     return model_of(wildcards, origin(wildcards.experiment)["evaluates"])
 
 
+def understanding_model(wildcards):
+    """The model whose verdicts an evaluation takes; nothing where it is the one that draws the images."""
+    models = origin(wildcards.experiment)
+    own = models["verdicts_from"] == models["evaluates"]
+    return [] if own else model_of(wildcards, models["verdicts_from"])
+
+
 def round_of(experiment):
     """How many trainings lead to the model that an experiment ends with: 0 for the pre-trained one."""
     return 0 if experiment == "baseline" else 1 + round_of(origin(experiment)["starts_from"])

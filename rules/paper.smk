@@ -15,12 +15,23 @@ rule claims:
         ),
         pretrained=collect(
             "<results>/{experiment}/seed={seed}/evaluation/pretrained_verdicts.csv",
-            experiment=judged_experiments("win_rate", "false_positive_lead"),
+            experiment=judged_experiments("win_rate", "false_positive_lead", "fewer_changed_verdicts"),
             seed=PAPER["seeds"],
         ),
         pools=collect(
             "<results>/{experiment}/seed={seed}/discard_pool.csv",
             experiment=judged_experiments("unlocked_lead"),
+            seed=PAPER["seeds"],
+        ),
+        kernels=collect(
+            "<results>/{experiment}/seed={seed}/kernel/{file}",
+            experiment=judged_kernels(),
+            seed=PAPER["seeds"],
+            file=["examples.csv", "pairs.csv"],
+        ),
+        kernels_registered=collect(
+            "<results>/{experiment}/seed={seed}/kernel/claims_registered.json",
+            experiment=judged_kernels(),
             seed=PAPER["seeds"],
         ),
     output:
@@ -32,7 +43,7 @@ rule claims:
     conda:
         "../environment.yaml"
     shell:
-        "python -m replication.claims --claims {input.claims} --inputs {input.registered:q}"
+        "python -m replication.claims --claims {input.claims} --inputs {input.registered:q} {input.kernels_registered:q}"
         " --output {output.judged} > {log} 2>&1"
 
 

@@ -55,6 +55,7 @@ rule evaluation:
     input:
         sources=source_files("replication.evaluation"),
         model=evaluated_model,
+        understanding=understanding_model,
         judge=independent_judge,
         judge_models=judge_models,
         prompts=rules.prompts.output.evaluation,
@@ -90,17 +91,14 @@ rule evaluation:
         folder=subpath(output.metrics, parent=True),
     shell:
         "python -m replication.evaluation --config {params.config:q} --seed {wildcards.seed}"
-        " --model {input.model} --judge {input.judge} --judge-models {input.judge_models}"
-        " --prompts {params.prompts} --baseline {params.baseline} --output {params.folder} > {log} 2>&1"
+        " --model {input.model} --understanding {input.understanding} --judge {input.judge}"
+        " --judge-models {input.judge_models} --prompts {params.prompts} --baseline {params.baseline}"
+        " --output {params.folder} > {log} 2>&1"
 
 
 rule sft:
     input:
-        collect(
-            "<results>/{experiment}/seed={seed}/evaluation/metrics.csv",
-            experiment=["sft", "sft_accept_all"],
-            seed=PAPER["seeds"],
-        ),
+        collect(rules.evaluation.output.metrics, experiment=["sft", "sft_accept_all"], seed=PAPER["seeds"]),
     localrule: True
 
 

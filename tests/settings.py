@@ -26,6 +26,7 @@ TRAINING = {
     "checkpoint_every_minutes": 5,
     "gradient_checkpointing": False,
     "lora": None,
+    "orthogonal_to": None,
 }
 SFT = {**TRAINING, "method": "sft", "condition_dropout": 0.0}
 DPO = {**TRAINING, "method": "dpo", "beta": 0.1, "nll_weight": 0.5}

@@ -27,6 +27,8 @@ EXPERIMENTS = {
     "c_sft_steps": (0.45, 0.0, 0.08, 0.02),
     "c_sft_generation_only": (0.45, 0.0, 0.08, 0.02),
     "c_sft_understanding_only": (0.45, 0.0, 0.08, 0.02),
+    "i_orthogonal": (0.4, 0.0, 0.19, 0.02),
+    "i_orthogonal_swapped": (0.0, 0.4, 0.21, 0.03),
 }
 UNLOCKED = {"c_sft": 0.7, "c_sft_generation_only": 0.3, "c_sft_understanding_only": 0.4}
 
@@ -40,8 +42,30 @@ def answers(luck, truth, false_positives, false_negatives):
     return np.where(truth == 1, luck >= false_negatives, luck < false_positives).astype(int)
 
 
+def write_kernel(folder, seed, model, rng):
+    """`folder`/kernel of an invented run in which the theory holds: its examples, and 12 samples of a batch for each."""
+    size, samples = 40, 12
+    examples = pd.DataFrame({"prompt_id": rng.permutation(len(SUBTASKS) * PROMPTS)[:size]})
+    examples["subtask"] = np.array(SUBTASKS)[examples["prompt_id"] // PROMPTS]
+    examples["group"] = np.repeat(["corrected", "not_corrected", "true_positive", "unseen"], size // 4)
+    examples["delta_generation"] = rng.normal(1, 1, size) - 3 * (examples["group"] == "corrected")
+    examples["delta_caption"] = examples["delta_generation"] + rng.normal(0, 0.3, size)
+    examples["own_caption"], examples["own_verdict"] = rng.normal(0.4, 0.1, size), rng.normal(0.3, 0.1, size)
+    index = pd.MultiIndex.from_product([range(size), range(samples)], names=["example", "sample"])
+    pairs = pd.DataFrame({"text_similarity": rng.random(len(index))}, index=index).reset_index()
+    pairs["image_similarity"] = rng.random(len(index))
+    pairs["generation-generation"] = (
+        pairs["text_similarity"] + pairs["image_similarity"] + rng.normal(0, 0.2, len(index))
+    )
+    (folder / "kernel").mkdir()
+    for name, table in (("examples", examples), ("pairs", pairs)):
+        table.assign(experiment="sft", seed=seed, model=model).to_csv(folder / f"kernel/{name}.csv", index=False)
+    write_registered(folder / "kernel")
+
+
 def write_evaluations(folder, experiments=EXPERIMENTS, runs=RUNS):
-    """`folder`/<experiment>/seed=<n>/evaluation of every experiment and run; returns the claims_registered.json files."""
+    """`folder`/<experiment>/seed=<n>/evaluation of every experiment and run, and the kernel of sft; returns the
+    claims_registered.json files."""
     written = []
     for seed, model in runs.items():
         prompts = pd.DataFrame({"prompt_id": range(len(SUBTASKS) * PROMPTS)})
@@ -79,4 +103,7 @@ def write_evaluations(folder, experiments=EXPERIMENTS, runs=RUNS):
             else:
                 write_registered(evaluation)
             written.append(evaluation / "claims_registered.json")
+        if "sft" in experiments:
+            write_kernel(folder / f"sft/seed={seed}", seed, model, rng)
+            written.append(folder / f"sft/seed={seed}/kernel/claims_registered.json")
     return written

@@ -174,6 +174,23 @@ def sensitivity_runs(arms, guided, seeds=5):
     return pd.concat(frames, ignore_index=True), pd.concat(tables, ignore_index=True)
 
 
+def intervention_runs(arms, seeds=5):
+    """Metrics of the pre-trained models, of sft and sft_swapped, and of `arms`; understanding does not move where the arm has
+    separate copies, and hardly where its steps are projected."""
+    plain = {arm: "sft_swapped" if arm.endswith("_swapped") else "sft" for arm in ("sft", "sft_swapped", *arms)}
+    frames = [run("pretrained", seed) for seed in range(seeds)]
+    for index, (arm, like) in enumerate(plain.items()):
+        for seed in range(seeds):
+            images, probe, verdicts, identity = frames_of_run(like, seed + 100 * index * (arm != like))
+            identity |= {"method": arm, "experiment": arm, "seed": seed, "model": f"embedded_janus-{seed % 3}"}
+            if "separate" in arm or "orthogonal" in arm:
+                kept = np.random.default_rng([seed, index]).random(len(verdicts)) < (0.9 if "orthogonal" in arm else 1)
+                verdicts["after"] = verdicts["after"].where(~kept, verdicts["before"])
+                probe["verdict"] = frames_of_run("pretrained", seed)[1]["verdict"]
+            frames.append(summarise(images, probe, verdicts, identity))
+    return pd.concat(frames, ignore_index=True)
+
+
 def loop_runs(arms, seeds=5):
     """Metrics, images and supervision of pretrained, sft and `arms`: every later one draws images that are more alike."""
     metrics, supervision = sensitivity_runs([arm for arm in arms if arm != "dpo"], [], seeds)

@@ -12,18 +12,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from scipy.stats import rankdata
+from scipy.stats import mannwhitneyu, rankdata, spearmanr
 from synthetic_evaluations import write_evaluations
 
 from replication import claim_statistics
-from replication.claim_registry import CLAIMS, STATISTICS, digest, experiments_to_judge, load_claims
-from replication.claims import COLUMNS, decide, judge, read_evaluations
+from replication.claim_registry import CLAIMS, STATISTICS, digest, experiments_to_judge, load_claims, station_of
+from replication.claims import COLUMNS, decide, judge, read_results
 from replication.metrics import summarise
 
 ROOT = Path(__file__).parents[1]
 ALL = load_claims()
 REFERENCES = [path.parent for path in sorted((ROOT / "results/reference").glob("*/claims.csv"))]
 REPLICATES = 400
+KINDS = ("corrected", "not_corrected")
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def read(folder):
-    return read_evaluations(sorted(folder.glob("*/seed=*/evaluation")))
+    return read_results(sorted(path.parent for path in folder.glob("*/seed=*/*/claims_registered.json")))
 
 
 @pytest.fixture
@@ -86,6 +87,21 @@ class Recount:
     def unlocked(self, experiment):
         pool = table(self.folder, experiment, "discard_pool.csv", "prompt_id", "prompt_id")
         return (pool["unlocked"] > 0) * 1.0
+
+    def kernel(self, experiment):
+        """Examples with the rank correlation of the proxy and the kernel over their samples, by scipy, one by one."""
+        examples = table(self.folder, experiment, "kernel/examples.csv", "prompt_id", "prompt_id")
+        rho = []
+        for path in sorted({(run.parent, run.name) for run in (self.folder / experiment).glob("seed=*")}):
+            pairs = pd.read_csv(path[0] / path[1] / "kernel/pairs.csv")
+            ids = pd.read_csv(path[0] / path[1] / "kernel/examples.csv")["prompt_id"]
+            for example, rows in pairs.groupby("example"):
+                proxy = rankdata(rows["text_similarity"]) + rankdata(rows["image_similarity"])
+                value = spearmanr(proxy, rows["generation-generation"]).statistic
+                rho.append((path[1], ids[example], value))
+        rho = pd.DataFrame(rho, columns=["seed", "unit", "rho"]).set_index(["seed", "unit"])["rho"]
+        keys = pd.MultiIndex.from_frame(examples.index.to_frame()[["seed", "unit"]])
+        return examples.assign(rho=rho.reindex(keys).to_numpy())
 
     def metric(self, name, experiment):
         if name == "balanced_accuracy":
@@ -153,6 +169,17 @@ class Recount:
                     for arm in of["arms"]
                 ]
             )
+        if name == "orthogonal_steps_change_fewer_verdicts":
+            plain, projected = (self.old(arm) for arm in (of["before"], of["after"]))
+            changed, still = (1.0 * (old["before"] != old["after"]) for old in (plain, projected))
+            return m(changed - still, changed)
+        if name == "branches_share_gradients":
+            return every([m(self.kernel("sft")[f"own_{quantity}"]) for quantity in of["quantities"]])
+        if name == "proxy_ranks_like_kernel":
+            return m(self.kernel("sft")["rho"])
+        if name == "generation_and_understanding_move_alike":
+            examples = self.kernel("sft")
+            return m(1.0 * (examples["delta_generation"] * examples["delta_caption"] > 0))
         if name == "curriculum_unlocks_more_than_either_branch":
             return every([m(self.unlocked("c_sft") - self.unlocked(alone)) for alone in of["alone"]])
         return every([m(self.metric(n, of["after"]) - self.metric(n, of["before"])) for n in of["metrics"]])
@@ -161,12 +188,40 @@ class Recount:
         """(estimate, low, high, p-value)"""
         if "grows_with_gap" in name:
             return self.recount_correlation(self.claim["of"]["gap_from"] == "the other images")
+        if name == "corrected_false_positives_fall_more":
+            return self.recount_lead()
         least, most = (np.min, np.max) if self.sign == 1 else (np.max, np.min)
         least, most = (lambda values, f=f: f(np.array(values), axis=0) for f in (least, most))
         estimate = self.say(name, self.value, least, most)
         replicates = self.say(name, self.replicates, least, most)
         p_value = self.say(name, self.p_value, max, lambda values: min(1, len(values) * min(values)))
         return estimate, *np.nanquantile(replicates, [0.025, 0.975]), p_value
+
+    def recount_lead(self):
+        """By Mann and Whitney's U in each run; the p-value by shuffled groups."""
+        runs = {}
+        for path in (self.folder / "sft").glob("seed=*/kernel/examples.csv"):
+            examples = pd.read_csv(path)
+            falls = [-examples.loc[examples["group"] == group, "delta_generation"] for group in KINDS]
+            runs.setdefault(examples["model"][0], []).append([fall.to_numpy() for fall in falls])
+
+        def value(drawn):
+            won, pairs = 0.0, 0
+            for ours, others in drawn:
+                won += 2 * mannwhitneyu(ours, others).statistic - len(ours) * len(others)
+                pairs += len(ours) * len(others)
+            return won / pairs
+
+        every_run = [run for members in runs.values() for run in members]
+        estimate, rng, replicates, at_least = value(every_run), np.random.default_rng(14), [], 0
+        for _ in range(REPLICATES):
+            models = [list(runs.values())[i] for i in rng.integers(len(runs), size=len(runs))]
+            drawn = [members[i] for members in models for i in rng.integers(len(members), size=len(members))]
+            replicates.append(value([[rng.choice(side, len(side)) for side in run] for run in drawn]))
+            mixed = [rng.permutation(np.concatenate(run)) for run in every_run]
+            shuffled = [(mix[: len(run[0])], mix[len(run[0]) :]) for mix, run in zip(mixed, every_run, strict=True)]
+            at_least += value(shuffled) >= estimate - 1e-12
+        return estimate, *np.quantile(replicates, [0.025, 0.975]), (1 + at_least) / (1 + REPLICATES)
 
     def recount_correlation(self, others):
         images = self.own("baseline", first=False)
@@ -229,9 +284,17 @@ def against(claim, data):
             old[["before", "after"]] = old[["after", "before"]].to_numpy()
         case "gap_correlation":
             images["verdict"] = 1 - images["verdict"]
+        case "own_cosines":
+            data["examples"]["own_verdict"] *= -1
+        case "proxy_ranks":
+            data["pairs"]["generation-generation"] *= -1
+        case "same_signs":
+            data["examples"]["delta_caption"] *= -1
+        case "corrected_lead":
+            data["examples"]["group"] = data["examples"]["group"].replace(dict(zip(KINDS, KINDS[::-1], strict=True)))
         case "hidden_harm":
             images.loc[images["experiment"].isin(of["arms"]), "verdict"] = 0
-        case "change" | "unlocked_lead":
+        case "change" | "unlocked_lead" | "fewer_changed_verdicts":
             one, other = (of["before"], of["after"]) if "before" in of else (of["experiment"], of["alone"][0])
             for frame in data.values():
                 frame["experiment"] = frame["experiment"].replace({one: other, other: one})
@@ -361,6 +424,21 @@ def test_one_result_without_the_claim_is_enough(results, fast):
     assert set(rest) == {"registered after these results"}
 
 
+def test_a_kernel_is_judged_by_the_claims_that_it_carries_itself(results, fast):
+    data, runs = results
+    of_kernel = {name for name, claim in ALL.items() if station_of(claim) == "kernel"}
+    assert len(of_kernel) == 4
+    for station, late in (("kernel", of_kernel), ("evaluation", set(ALL) - of_kernel)):
+        older = runs.assign(
+            registered=[{} if one == station else r for one, r in zip(runs["station"], runs["registered"], strict=True)]
+        )
+        rest = judge(ALL, data, older)[1].set_index("claim")["reason"]
+        assert set(rest.index) == late and set(rest) == {"registered after these results"}
+    fewer = runs[(runs["station"] == "evaluation") | (runs["seed"] < 3)]
+    judged = judge(ALL, data, fewer)[0].set_index("claim")["seeds"]
+    assert {name for name, seeds in judged.items() if seeds == 3} == of_kernel  # and 5 runs of all evaluations
+
+
 def test_a_claim_taken_away_after_the_results_is_listed(results, fast):
     kept = {name: claim for name, claim in ALL.items() if name != "curriculum_beats_sft"}
     _, rest = judge(kept, *results)
@@ -372,7 +450,7 @@ def test_a_claim_that_was_not_run_is_listed_and_counts_in_the_correction(results
     runs = runs[runs["experiment"] != "c_dpo"]
     judged, rest = judge(ALL, data, runs)
     assert rest[["claim", "reason"]].to_numpy().tolist() == [["curriculum_beats_dpo", "not run: needs c_dpo"]]
-    assert judged["test"].str.contains(rf"p = 0.001, 0.022 after Holm over {len(ALL)} claims").all()
+    assert judged["test"].str.contains(rf"p = 0.001, {len(ALL) / 1000:g} after Holm over {len(ALL)} claims").all()
     runs = runs[(runs["experiment"] != "dpo") | (runs["seed"] != 4)]
     reasons = judge(ALL, data, runs)[1].set_index("claim")["reason"]
     assert reasons["dpo_improves_generation"] == "not run: its experiments have different runs"
@@ -384,7 +462,8 @@ def test_committed_verdicts_were_registered_before_their_results(reference):
         pytest.skip("no results are committed")
     for name in pd.read_csv(reference / "claims.csv")["claim"]:
         for experiment in ALL[name]["needs"]:
-            carried = list((reference / experiment).glob("seed=*/evaluation/claims_registered.json"))
+            station = station_of(ALL[name])
+            carried = list((reference / experiment).glob(f"seed=*/{station}/claims_registered.json"))
             assert carried, f"{reference.name} has no {experiment}, which judges {name}"
             for file in carried:
                 assert json.loads(file.read_text()).get(name) == digest(name, ALL[name]), (
@@ -402,7 +481,8 @@ def test_a_digest_is_of_the_content_and_the_name():
 
 
 def test_the_registry_knows_every_statistic_and_its_arguments():
-    functions = {**claim_statistics.RATIOS, "gap_correlation": claim_statistics.gap_correlation}
+    functions = {one: getattr(claim_statistics, one) for one in ("gap_correlation", "corrected_lead")}
+    functions |= claim_statistics.RATIOS
     assert set(functions) == set(STATISTICS)
     for name, function in functions.items():
         assert {"data", *STATISTICS[name][0]} == set(signature(function).parameters)
@@ -484,11 +564,13 @@ def test_the_command_lines_write_their_files_without_torch(folder, tmp_path):
         ",".join(COLUMNS) == "claim,statement,estimate,ci_low,ci_high,seeds,test,criterion,verdict,paper_value,source"
     )
     claims = pd.read_csv(out)
-    assert set(claims["claim"]) == {name for name, claim in ALL.items() if set(claim["needs"]) <= {"baseline", "sft"}}
+    ran = {name for name, claim in ALL.items() if set(claim["needs"]) <= {"baseline", "sft"}}
+    assert set(claims["claim"]) == {name for name in ran if station_of(ALL[name]) == "evaluation"}
     text, tex = ((tmp_path / f"figures/claims.{suffix}").read_text() for suffix in ("md", "tex"))
     judged, rest = text.split("\n\n")
     for name, claim in ALL.items():
         assert claim["statement"] in (judged if name in set(claims["claim"]) else rest)
+    assert "not run: needs sft (its kernel, by the target dynamics)" in rest
     assert "not run: needs dpo" in rest and "reproduced" not in rest
     assert tex.count("\\toprule") == tex.count("\\bottomrule") == 2 and "95 \\% interval" in tex
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "figures/claims.csv"), claims)
@@ -496,4 +578,4 @@ def test_the_command_lines_write_their_files_without_torch(folder, tmp_path):
 
 def test_the_same_evaluation_twice_is_refused(folder):
     with pytest.raises(SystemExit, match="given twice"):
-        read_evaluations([folder / "sft/seed=0/evaluation"] * 2)
+        read_results([folder / "sft/seed=0/evaluation"] * 2)

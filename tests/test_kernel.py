@@ -264,6 +264,14 @@ def test_the_station_measures_every_example(tables):
     }  # fmt: skip
     assert (pairs[list(CROSSED)].abs() <= 1.001).all(axis=None) and examples.notna().all(axis=None)
     assert (examples["delta_generation"] != 0).all()
+    whole = tables["alignment"].query("part == 'all' and model_at == 'before' and metric == 'plain' and seed == 0")
+    for quantity in ("caption", "verdict"):  # what the claims read is what the figure shows the means of
+        means = whole[(whole["block"] == f"own {quantity}-generation") & (whole["experiment"] == "sft")]
+        means = means.set_index("group")["cosine"]
+        assert means["all"] == pytest.approx(examples[f"own_{quantity}"].mean(), rel=1e-4)
+        assert means["unseen"] == pytest.approx(
+            examples.groupby("group")[f"own_{quantity}"].mean()["unseen"], rel=1e-4, abs=1e-6
+        )
 
 
 def test_figures_are_the_same_bytes_twice_and_the_table_reads(tables, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from synthetic_evaluations import write_evaluations
 
 from replication.claim_registry import load_claims
-from replication.claims import judge, read_evaluations
+from replication.claims import judge, read_results
 from replication.reference import SAME_IN_ALL, files_of, origin
 
 CLAIMS = Path(__file__).parents[1] / "configs/claims.yaml"
@@ -55,7 +55,7 @@ def test_claims_come_out_the_same_from_the_copy(results, tmp_path):
     first, second = (
         judge(
             claims,
-            *read_evaluations(
+            *read_results(
                 [folder / f"{name}/seed={seed}/evaluation" for name in ("baseline", "sft") for seed in (0, 1)]
             ),
         )
@@ -101,3 +101,10 @@ def test_curriculum_and_quality_files_are_copied(results):
         "sft/seed=0/quality_check.csv",
         "sft/seed=0/discard_pool.csv",
     }
+
+
+def test_what_the_claims_read_of_a_kernel_is_copied(results):
+    copied = {str(file) for file in files_of(results, ["sft"])}
+    kernels = {f"sft/seed={seed}/kernel/{file}" for seed in (0, 1) for file in ("examples.csv", "pairs.csv")}
+    assert kernels | {"sft/seed=0/kernel/claims_registered.json"} <= copied
+    assert not any("kernel" in file for file in map(str, files_of(results, ["dpo"])))

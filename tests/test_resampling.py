@@ -12,7 +12,10 @@ from replication.resampling import (
     crossed_bootstrap,
     crossed_correlation,
     holm,
+    leads,
     permuted_correlation_test,
+    permuted_lead_test,
+    resampled_lead,
     sign_flip_test,
 )
 from replication.statistics import cluster_bootstrap_ci
@@ -137,3 +140,43 @@ def test_the_corrected_interval_holds_the_truth():
         estimates.append(rogan_gladen(shares, wrong_yes.mean(axis=2), wrong_no.mean(axis=2)).mean())
     assert covered >= 51  # 57 expected
     assert np.mean(estimates) == pytest.approx(truth, abs=0.02)
+
+
+LEAD = np.array([3.0, 1.0, 2.0, 0.0, 9.0, 9.0, 5.0])
+POSITIVE = np.array([True, True, False, False, True, False, True])
+RUNS = np.array([0, 0, 0, 0, 1, 1, 2])  # the last has no other case to be compared with
+
+
+def test_leads_by_hand():
+    """3 and 1 against 2 and 0 win three times of four; 9 against 9 is a draw; runs are not compared."""
+    won, pairs = leads(LEAD, POSITIVE, RUNS)
+    assert won.tolist() == [2, 0, 0] and pairs.tolist() == [4, 1, 0]
+
+
+def test_a_lead_within_one_run_is_tested_as_by_mann_and_whitney():
+    rng = np.random.default_rng(0)
+    values, positive = rng.normal(size=19), np.arange(19) < 8
+    values[positive] += 0.8
+    expected = stats.mannwhitneyu(values[positive], values[~positive], alternative="greater", method="exact").pvalue
+    assert permuted_lead_test(values, positive, np.zeros(19)) == pytest.approx(expected, abs=0.01)
+    # what all cases of a run have in common cannot make a lead, though positive cases are more frequent in one of them
+    runs, values = np.repeat([0, 1], 20), rng.normal(size=40)
+    more_in_one = np.tile(np.arange(20), 2) < np.where(runs == 1, 15, 3)
+    apart, alike = (permuted_lead_test(values + shift * runs, more_in_one, runs) for shift in (50, 0))
+    assert apart == alike > 0.01
+
+
+def test_resampled_leads_spread_as_those_of_a_plain_bootstrap():
+    rng = np.random.default_rng(1)
+    values, positive = rng.normal(size=30), np.arange(30) < 10
+    found = resampled_lead(values, positive, np.zeros(30), np.array(["base"] * 30))
+    plain = []
+    for _ in range(2000):
+        ours, others = rng.choice(values[positive], 10), rng.choice(values[~positive], 20)
+        plain.append(np.sign(ours[:, None] - others).mean())
+    assert np.quantile(found, [0.025, 0.5, 0.975]) == pytest.approx(np.quantile(plain, [0.025, 0.5, 0.975]), abs=0.06)
+    runs, clusters = np.repeat(range(3), 10), np.repeat(["a", "a", "b"], 10)
+    whole = np.tile([1.0, 0.0], 15) * np.where(runs == 2, -1, 1)  # base b says the opposite of base a
+    spread = resampled_lead(whole, np.tile([True, False], 15), runs, clusters)
+    assert spread.min() == -1 and spread.max() == 1
+    assert np.isnan(resampled_lead(np.ones(2), np.array([True, True]), np.zeros(2), np.array(["a", "a"]))).all()

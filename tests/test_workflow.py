@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from replication.claim_registry import load_claims
+from replication.claim_registry import load_claims, station_of
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -90,6 +90,7 @@ AFTER_TRAINING = JUDGED + shown(
     "fig4_gains", "fig5_win_rate", "samples", "co_degradation", "curriculum", "tab1_main", "tab_curriculum"
 )
 AFTER_TRAINING += shown("sensitivity", "tab_ablations", "judges", "tab_judges")
+OF_KERNEL = shown("kernel", "fig7_dynamics", "tab_kernel")
 
 
 @contextmanager
@@ -191,11 +192,20 @@ def test_the_default_plan(default_plan):
     assert re.search(r"^paper_figures +1$", default_plan, re.MULTILINE)
 
 
-def test_the_default_preset_judges_every_claim(default_plan):
-    needed = {name for claim in load_claims().values() for name in claim["needs"]}
-    command = re.search(r"python -m replication\.claims .*", default_plan)[0]
-    judged = re.findall(r"results/tiny/(\w+)/seed=(\d)/evaluation/claims_registered\.json", command)
-    assert Counter(judged) == Counter((name, str(seed)) for name in needed for seed in range(5))
+def judged_in(plan):
+    """(experiment, seed, station) of the results that the claims of a dry run are judged on."""
+    command = re.search(r"python -m replication\.claims .*", plan)[0]
+    return Counter(re.findall(r"results/tiny/(\w+)/seed=(\d)/(\w+)/claims_registered\.json", command))
+
+
+def test_the_default_preset_judges_every_claim_but_those_of_the_theory(default_plan, checkout):
+    """The theory's need the kernel or interventions, which are by_target_only; where nothing is, all claims are judged."""
+    needed = {(name, station_of(claim)) for claim in load_claims().values() for name in claim["needs"]}
+    every = dry_run(checkout, "results/tiny/claims.csv", "--config", 'overrides=["by_target_only=[]"]')
+    assert judged_in(every) == Counter((name, str(seed), station) for name, station in needed for seed in range(5))
+    assert ("sft", "kernel") in needed and ("i_orthogonal", "evaluation") in needed
+    usual = {(name, station) for name, station in needed if station == "evaluation" and not name.startswith("i_")}
+    assert judged_in(default_plan) == Counter((name, str(s), station) for name, station in usual for s in range(5))
 
 
 @pytest.mark.parametrize(
@@ -208,7 +218,11 @@ def test_the_default_preset_judges_every_claim(default_plan):
         ("curriculum", ("sft", "dpo", "c_sft"), ("curriculum", "tab_curriculum")),
         ("sensitivity", ("sft", "sft_accept_all", "dpo"), ("sensitivity", "tab_ablations")),
         ("closed_loop", ("sft", "loop_2"), ("closed_loop",)),
-        ("dynamics", ("sft", "dpo"), ("simulation", "kernel", "fig7_dynamics", "tab_kernel")),
+        (
+            "dynamics",
+            ("sft", "dpo", "i_orthogonal"),
+            ("simulation", "kernel", "fig7_dynamics", "interventions", "tab_kernel"),
+        ),
     ],
 )
 def test_a_target_plans_its_own_results_only(checkout, target, experiments, drawn):
@@ -386,12 +400,24 @@ def test_a_model_is_evaluated_again_and_not_trained_again(origins, experiment, m
 
 @pytest.mark.parametrize(
     ("target", "trained"),
-    [("sensitivity", {"sft", "sft_accept_all", "dpo", "s_n_2", "s_n_4"}), ("closed_loop", {"sft", "loop_2"})],
+    [
+        ("sensitivity", {"sft", "sft_accept_all", "dpo", "s_n_2", "s_n_4"}),
+        ("closed_loop", {"sft", "loop_2"}),
+        ("dynamics", {"sft", "dpo", "sft_swapped", "i_orthogonal", "i_orthogonal_swapped"}),
+    ],
 )
 def test_many_arms_take_few_seeds_in_tiny(checkout, target, trained):
     jobs = planned(checkout, target)
     trainings = {job.split()[1]: count for job, count in jobs.items() if job.startswith("post_training")}
     assert trainings == dict.fromkeys(trained, 3)
+
+
+def test_branches_with_separate_copies_draw_by_one_model_and_judge_by_another(checkout):
+    text = dry_run(checkout, "results/tiny/i_separate/seed=2/evaluation/metrics.csv")
+    commands = re.findall(r"python -m replication\.evaluation .*", text)
+    (separate,) = (command for command in commands if "i_separate/seed=2" in command)
+    assert "--model results/tiny/sft/seed=2/model --understanding results/tiny/base/base=4 " in separate
+    assert len(commands) == 2 and "post_training i_separate" not in jobs_of(text)
 
 
 def test_bases_from_scratch_need_no_shipped_model(checkout):
@@ -453,6 +479,7 @@ class TestSmoke:
         figures = smoke / "results/smoke/figures"
         names = ("fig2_nonunified", "fig3_weak_generation", "fig4_gains", "fig5_win_rate", "judges", "samples")
         names += ("co_degradation", "curriculum", "sensitivity", "closed_loop", "simulation", "kernel", "fig7_dynamics")
+        names += ("interventions",)
         for name in names:
             assert all((figures / f"{name}.{kind}").stat().st_size for kind in ("pdf", "png", "csv"))
         for name in (
@@ -469,7 +496,7 @@ class TestSmoke:
     def test_metrics_have_the_contract_columns(self, smoke):
         columns = "preset,experiment,model,method,seed,subtask,metric,value,n,judge"
         files = sorted((smoke / "results/smoke").glob("*/seed=*/evaluation/metrics.csv"))
-        assert len(files) == 1 + len(TRAINED) + len(ARMS) + 2  # a second round and a guided evaluation
+        assert len(files) == 1 + len(TRAINED) + len(ARMS) + 3  # a second round, a guided evaluation, an intervention
         for file in files:
             header, first = file.read_text().splitlines()[:2]
             assert header == columns
@@ -486,8 +513,8 @@ class TestSmoke:
         assert different == []
 
     def test_a_dpo_setting_reruns_dpo_and_what_shows_it(self, smoke):
-        expected = Counter({"post_training dpo": 1, "evaluation dpo": 1})
-        expected += AFTER_TRAINING
+        expected = Counter({"post_training dpo": 1, "evaluation dpo": 1, "kernel dpo": 1})
+        expected += AFTER_TRAINING + OF_KERNEL
         with edited(smoke / "configs/post_training/dpo.yaml", "beta: 0.1", "beta: 0.2"):
             assert planned(smoke, *SMOKE) == expected
             assert planned(smoke, "sft", *SMOKE) == Counter()
@@ -501,6 +528,9 @@ class TestSmoke:
         ):
             jobs = Counter({f"evaluation {experiment}": 1 for experiment in TRAINED + ARMS})
             jobs += Counter(["evaluation loop_2"]) + shown("closed_loop")  # guided evaluations have their own number
+            jobs += (
+                Counter(["evaluation i_orthogonal", "kernel sft", "kernel dpo"]) + shown("interventions") + OF_KERNEL
+            )
             assert planned(smoke, *SMOKE) == jobs + AFTER_TRAINING
 
     @pytest.mark.parametrize(
@@ -573,6 +603,8 @@ class TestSmoke:
             {f"{rule} {experiment}": 1 for experiment in TRAINED for rule in ("supervision", "post_training")}
         )
         expected += Counter({f"evaluation {experiment}": 1 for experiment in TRAINED})
+        expected += Counter(f"{rule} i_orthogonal" for rule in ("supervision", "post_training", "evaluation"))
+        expected += Counter(["kernel sft"])  # with the intervention, for the claims; figures have few seeds
         expected += Counter({f"quality_check {experiment}": 1 for experiment in CHECKED})
         expected += Counter(["baseline_evaluation", "candidates"]) + curriculum(ARMS, 1)
         expected += shown("fig2_nonunified", "fig3_weak_generation", "fig4_gains", "fig5_win_rate", "tab1_main")
@@ -603,7 +635,9 @@ class TestSmoke:
             arms = curriculum(ARMS, 1) - Counter({f"phase_set {arm}": 1 for arm in ARMS})
             stations = ("own_candidates", "supervision", "post_training", "evaluation")
             loop = Counter(f"{rule} loop_2" for rule in stations) + shown("closed_loop")
-            assert planned(smoke, *SMOKE) == Counter(jobs) + arms + loop + AFTER_TRAINING
+            theory = Counter(["post_training i_orthogonal", "evaluation i_orthogonal", "kernel sft", "kernel dpo"])
+            theory += shown("interventions") + OF_KERNEL
+            assert planned(smoke, *SMOKE) == Counter(jobs) + arms + loop + theory + AFTER_TRAINING
 
     @pytest.mark.parametrize(
         ("file", "old", "new"),

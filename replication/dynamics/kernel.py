@@ -20,6 +20,7 @@ import pandas as pd
 import torch
 from torch.nn.functional import normalize
 
+from replication.claim_registry import write_registered
 from replication.corruption import named_rng, other_prompts
 from replication.dynamics.blocks import alignment, block_of, estimates
 from replication.dynamics.gradients import (
@@ -168,6 +169,8 @@ def measure(model, trained, examples, training_set, codes, baseline_codes, confi
     ):
         examples[column] = block_of(gradients, near, sizes, paired=True).cosines(parts["all"]).numpy()
     blocks = blocks_of(own, of_batch, sizes)
+    for quantity in ("caption", "verdict"):
+        examples[f"own_{quantity}"] = blocks[f"own {quantity}-generation"].cosines(parts["all"]).numpy()
     aligned = [alignment(blocks, parts, groups).assign(model_at="before", metric="plain")]
     text, image = similarities(model, pairs, pairs.prompts, batch, config)
     columns = {"text_similarity": text, "image_similarity": image}
@@ -234,6 +237,7 @@ def main():
         for name, table in tables.items():
             table.assign(**identity).to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
         write_provenance(folder / "provenance.json", config, arguments.seed)
+        write_registered(folder)
 
 
 if __name__ == "__main__":
