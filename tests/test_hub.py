@@ -170,5 +170,7 @@ def test_no_network_is_one_sentence(at, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("revision", [None, "main", "0123456"])
 def test_a_revision_must_be_a_whole_commit(monkeypatch, tmp_path, revision):
-    with pytest.raises(SystemExit, match="^The revision of them/janus is .* must be a commit, 40 hex.*prints the newest"):
+    with pytest.raises(
+        SystemExit, match="^The revision of them/janus is .* must be a commit, 40 hex.*prints the newest"
+    ):
         run_station(monkeypatch, tmp_path, revision)
