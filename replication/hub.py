@@ -31,9 +31,9 @@ def check_revision(repository, revision):
     """Raises SystemExit unless `revision` is a whole commit hash: a branch such as main moves."""
     if not re.fullmatch(r"[0-9a-f]{40}", str(revision)):
         raise SystemExit(
-            f"model.revision is {revision!r}, but must be a commit of {repository}, 40 hexadecimal digits; `python -c "
+            f"The revision of {repository} is {revision!r}, but must be a commit, 40 hexadecimal digits; `python -c "
             f"\"from huggingface_hub import model_info; print(model_info('{repository}').sha)\"` prints the newest, and "
-            "--config 'overrides=[\"model.revision=...\"]' sets it."
+            "--config 'overrides=[\"model.revision=...\"]' sets that of the base model."
         )
 
 
@@ -54,9 +54,9 @@ def fetch(repository, revision, folder):
                 f"{repository} is gated: accept its licence on the hub, log in with `hf auth login`, and run again."
             ) from error
         except RevisionNotFoundError as error:
-            raise SystemExit(f"{repository} has no commit {revision}; correct model.revision.") from error
+            raise SystemExit(f"{repository} has no commit {revision}; correct its revision in configs.") from error
         except RepositoryNotFoundError as error:
-            raise SystemExit(f"The hub has no public model {repository}; correct model.repository.") from error
+            raise SystemExit(f"The hub has no public model {repository}; correct its name in configs.") from error
         except (HTTPError, OSError) as error:
             reason = str(error).splitlines()[0]
     else:

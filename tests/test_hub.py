@@ -136,9 +136,9 @@ def test_a_cut_off_file_is_deleted_and_a_rerun_repairs(released, at, monkeypatch
         (
             "RevisionNotFound",
             404,
-            "them/janus has no commit 0123456789abcdef0123456789abcdef01234567; correct model.rev",
+            "them/janus has no commit 0123456789abcdef0123456789abcdef01234567; correct its rev",
         ),
-        ("RepoNotFound", 404, "The hub has no public model them/janus; correct model.repository"),
+        ("RepoNotFound", 404, "The hub has no public model them/janus; correct its name"),
         ("GatedRepo", 403, "them/janus is gated: accept its licence on the hub, log in with `hf auth login`"),
     ],
 )
@@ -170,5 +170,7 @@ def test_no_network_is_one_sentence(at, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("revision", [None, "main", "0123456"])
 def test_a_revision_must_be_a_whole_commit(monkeypatch, tmp_path, revision):
-    with pytest.raises(SystemExit, match="must be a commit of them/janus, 40 hexadecimal digits.*prints the newest"):
+    with pytest.raises(
+        SystemExit, match="^The revision of them/janus is .* must be a commit, 40 hex.*prints the newest"
+    ):
         run_station(monkeypatch, tmp_path, revision)
