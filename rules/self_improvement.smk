@@ -120,7 +120,6 @@ rule evaluation:
         experiment=r"(?!baseline/)[a-z0-9_]+",
     conda:
         "../environment.yaml"
-    threads: 1
     resources:
         mem_mb=4000,
         runtime="30m",
@@ -131,8 +130,8 @@ rule evaluation:
         folder=subpath(output.metrics, parent=True),
     shell:
         "python -m replication.evaluation --config {params.config:q} --seed {wildcards.seed}"
-        " --model {input.model} --judge {input.judge} --judge-models {input.judge_models}"
-        " --prompts {params.prompts} --baseline {params.baseline} --output {params.folder} > {log} 2>&1"
+        " --model {input.model} --judge-models {input.judge_models} --judge {input.judge} --prompts {params.prompts}"
+        " --baseline {params.baseline} --output {params.folder} > {log} 2>&1"
 
 
 rule sft:
