@@ -30,8 +30,8 @@ rule baseline_evaluation:
         folder=subpath(output.metrics, parent=True),
     shell:
         "python -m replication.evaluation --config {params.config:q} --seed {wildcards.seed}"
-        " --model {input.model} --judge {input.judge} --judge-models {input.judge_models}"
-        " --prompts {params.prompts} --output {params.folder} > {log} 2>&1"
+        " --model {input.model} --judge-models {input.judge_models} --judge {input.judge} --prompts {params.prompts}"
+        " --output {params.folder} > {log} 2>&1"
 
 
 rule baseline:

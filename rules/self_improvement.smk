@@ -80,7 +80,6 @@ rule evaluation:
         experiment=r"(?!baseline/)[a-z0-9_]+",
     conda:
         "../environment.yaml"
-    threads: 1
     resources:
         mem_mb=4000,
         runtime="30m",
@@ -91,8 +90,8 @@ rule evaluation:
         folder=subpath(output.metrics, parent=True),
     shell:
         "python -m replication.evaluation --config {params.config:q} --seed {wildcards.seed}"
-        " --model {input.model} --understanding {input.understanding} --judge {input.judge}"
-        " --judge-models {input.judge_models} --prompts {params.prompts} --baseline {params.baseline}"
+        " --model {input.model} --understanding {input.understanding} --judge-models {input.judge_models}"
+        " --judge {input.judge} --prompts {params.prompts} --baseline {params.baseline}"
         " --output {params.folder} > {log} 2>&1"
 
 
