@@ -88,11 +88,27 @@ def test_an_arm_differs_from_its_parent_in_the_corruption_only(arm):
 
 def test_full_has_every_arm_and_the_sizes_of_tiny():
     full, tiny = load_paper("full"), load_paper("tiny")
-    arms = [name for name in EXPERIMENTS if not name.startswith("loop_") and load_corruption(name) != "none"]
+    arms = [name for name in EXPERIMENTS if not name.startswith(("loop_", "i_")) and load_corruption(name) != "none"]
     assert sorted(full["poor_supervision"]) == arms and len(full["seeds"]) >= 10
     assert set(tiny["poor_supervision"]) <= set(arms) and full["bases"] == tiny["bases"]
     for stage in ("prompts", "candidates"):
         assert load_stage(stage, "full") == load_stage(stage, "tiny")
+
+
+def test_full_has_every_intervention_and_an_intervention_changes_one_thing():
+    arms = {name for name in EXPERIMENTS if name.startswith("i_")}
+    assert set(load_paper("full")["figures"]["interventions"]["experiments"]) == arms | {"sft_swapped"}
+    for arm in arms:
+        plain = "sft_swapped" if arm.endswith("_swapped") else "sft"
+        assert load_stage("supervision", "tiny", experiment=arm) == load_stage("supervision", "tiny", experiment=plain)
+        ours, theirs = (load_stage("post_training", "tiny", experiment=name) for name in (arm, plain))
+        models = load_stage("origin", "tiny", experiment=arm)
+        changed = [key for key in ours if ours[key] != theirs[key]]
+        if "separate" in arm:
+            assert changed == [] and (models["evaluates"], models["verdicts_from"]) == (plain, "baseline")
+        else:
+            assert changed in (["trained_modules"], ["orthogonal_to"])
+            assert models["evaluates"] == models["verdicts_from"] == arm
 
 
 def test_full_has_every_arm_of_sensitivity_and_of_the_closed_loop():

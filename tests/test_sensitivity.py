@@ -59,6 +59,8 @@ def test_an_arm_differs_from_its_parent_in_its_setting_only(arm):
     for stage in STAGES:
         ours, theirs = (load_stage(stage, "tiny", experiment=name) for name in (arm, parent))
         differing |= {f"{stage}.{key}": ours[key] for key in ours if ours[key] != theirs[key]}
+    if "origin.evaluates" in differing:  # and the verdicts are those of the model that is evaluated
+        assert differing.pop("origin.verdicts_from") == differing["origin.evaluates"]
     names = {"evaluation.experiment": arm, "evaluation.method": arm}
     if not arm.startswith("s_guidance_"):
         names["origin.evaluates"] = arm
