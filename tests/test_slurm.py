@@ -173,7 +173,7 @@ def test_a_cancelled_job_is_tried_again_and_goes_on(undisturbed, disturbed):
 @pytest.mark.faults
 def test_a_job_over_its_time_goes_on_with_more(undisturbed, disturbed):
     folder, run = disturbed
-    finish(folder, run("--set-resources", "post_training:runtime=1 * attempt", "post_training:mem_mb=1500"))
+    finish(folder, run("--set-resources", "post_training:runtime=1 * attempt * attempt", "post_training:mem_mb=1500"))
     assert attempts(folder, "post_training")[0] == "TIMEOUT" and attempts(folder, "post_training")[-1] == "COMPLETED"
     assert differing(folder, undisturbed, *RESULTS) == []
 
