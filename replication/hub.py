@@ -24,7 +24,7 @@ from replication.models.checkpoint_checks import damaged_weights
 
 ATTEMPTS = 4
 FIRST_WAIT = 5  # seconds; doubled after every attempt
-PATTERNS = ["*.json", "*.safetensors"]  # no pickles and no code
+PATTERNS = ["*.json", "*.txt", "*.safetensors"]  # configurations, vocabularies and weights; no pickles and no code
 
 
 def check_revision(repository, revision):

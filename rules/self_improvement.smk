@@ -80,6 +80,7 @@ rule evaluation:
         experiment=r"(?!baseline/)[a-z0-9_]+",
     conda:
         "../environment.yaml"
+    threads: 1
     resources:
         mem_mb=4000,
         runtime="30m",
