@@ -118,22 +118,18 @@ def default_plan(checkout):
 
 
 def test_the_plan_of_the_papers_scale(checkout):
-    """Downloads, then three runs of baseline, SFT (twice), DPO and two curricula; no figure that needs the embedded world."""
-    jobs = Counter(["benchmark_files", "hub_model", "prompts"])
+    """Downloads, then three runs of baseline, SFT, DPO and two curricula; Tables 5 and 6, and nothing of the embedded world."""
+    jobs = Counter({"benchmark_files": 1, "hub_model": 1, "prompts": 1, "hub_judge": 5})
     jobs += Counter({job: 3 for job in ("baseline_evaluation", "candidates")})
-    trained = ("sft", "sft_accept_all", "dpo")
-    jobs += Counter(
-        {f"{rule} {name}": 3 for rule in ("supervision", "post_training", "evaluation") for name in trained}
-    )
-    jobs += curriculum(("c_sft", "c_dpo"), runs=3)
-    jobs += shown(
-        "fig2_nonunified", "fig3_weak_generation", "fig4_gains", "fig5_win_rate", "tab1_main", "tab_curriculum"
-    )
+    stations = ("supervision", "post_training", "evaluation")
+    jobs += Counter({f"{rule} {name}": 3 for rule in stations for name in ("sft", "dpo")})
+    jobs += curriculum(("c_sft", "c_dpo"), runs=3) + shown("tab5_t2i_compbench", "tab6_geneval")
     assert planned(checkout, "--config", "preset=paper") == jobs
     assert planned(checkout, "--config", "preset=paper", 'overrides=["choices.model=janus_pro_1b"]') == jobs
     embedded = planned(checkout, "--config", "preset=smoke")
     assert (
-        not {"benchmark_files", "hub_model"} & set(embedded) and embedded["prompts"] == embedded["base_model"] - 1 == 1
+        not {"benchmark_files", "hub_model", "hub_judge"} & set(embedded)
+        and embedded["prompts"] == embedded["base_model"] - 1 == 1
     )
 
 
@@ -185,8 +181,12 @@ def test_the_default_plan(default_plan):
     runs |= {"prompts": 1, "base_model": 3, "baseline_evaluation": 5, "candidates": 5}
     few = ("s_n_2", "s_n_4", "loop_2")
     runs |= {f"{rule} {experiment}": 3 for rule in stations for experiment in few} | {"own_candidates loop_2": 3}
-    runs |= {"evaluation s_guidance_2_baseline": 3, "evaluation s_guidance_2_sft": 3}
+    guided = ("s_guidance_2_baseline", "s_guidance_2_sft")
+    runs |= {f"evaluation {experiment}": 3 for experiment in (*guided, "i_separate")}
+    runs |= {f"{rule} {arm}": 5 for rule in stations for arm in ("i_orthogonal", "i_orthogonal_swapped")}
+    runs |= {"simulation": 1, "kernel sft": 5, "kernel dpo": 3}  # claims need all runs, figures one of each base model
     drawn = shown("fig2_nonunified", "fig3_weak_generation", "tab_base_model", "closed_loop") + AFTER_TRAINING
+    drawn += OF_KERNEL + shown("simulation", "interventions")
     expected = Counter(runs) + curriculum(["c_sft", "c_dpo", *STARTS_AS_C_SFT], 5) + drawn
     assert jobs_of(default_plan) == expected
     assert re.search(r"^paper_figures +1$", default_plan, re.MULTILINE)
@@ -198,14 +198,20 @@ def judged_in(plan):
     return Counter(re.findall(r"results/tiny/(\w+)/seed=(\d)/(\w+)/claims_registered\.json", command))
 
 
-def test_the_default_preset_judges_every_claim_but_those_of_the_theory(default_plan, checkout):
-    """The theory's need the kernel or interventions, which are by_target_only; where nothing is, all claims are judged."""
+def test_the_default_preset_judges_every_claim(default_plan):
     needed = {(name, station_of(claim)) for claim in load_claims().values() for name in claim["needs"]}
-    every = dry_run(checkout, "results/tiny/claims.csv", "--config", 'overrides=["by_target_only=[]"]')
-    assert judged_in(every) == Counter((name, str(seed), station) for name, station in needed for seed in range(5))
+    assert judged_in(default_plan) == Counter(
+        (name, str(seed), station) for name, station in needed for seed in range(5)
+    )
     assert ("sft", "kernel") in needed and ("i_orthogonal", "evaluation") in needed
-    usual = {(name, station) for name, station in needed if station == "evaluation" and not name.startswith("i_")}
-    assert judged_in(default_plan) == Counter((name, str(s), station) for name, station in usual for s in range(5))
+
+
+def test_claims_need_no_kernel_where_its_figure_is_left_to_its_target(checkout):
+    plan = dry_run(
+        checkout, "results/tiny/claims.csv", "--config", 'overrides=["by_target_only=[kernel,interventions]"]'
+    )
+    assert {station for _, _, station in judged_in(plan)} == {"evaluation"}
+    assert not {name for name, _, _ in judged_in(plan) if name.startswith("i_")}
 
 
 @pytest.mark.parametrize(
@@ -431,7 +437,7 @@ def test_bases_from_scratch_need_no_shipped_model(checkout):
     ("setting", "sentence"),
     [
         ("preset=huge", "There is no preset 'huge'; choose one of: "),
-        ("base=released", "There is no base_model 'released'; choose one of: scratch, shipped."),
+        ("base=released", "There is no base_model 'released'; choose one of: hub, scratch, shipped."),
         ("presets=tiny", "--config knows preset, base and overrides, but not presets."),
         ('overrides=["seeds=[0,x]"]', "seeds: 'x' is not an integer; write a whole number such as 1."),
         ('overrides=["post_training.betta=1"]', "The override 'post_training.betta=1' has no place: "),
