@@ -67,9 +67,9 @@ def options_of(command):
 
 def local_rules():
     """Names of the rules that are never submitted: those that say `localrule: True`, which what uses them does not inherit."""
-    blocks = re.split(r"^(?=rule |use rule )", "\n".join(path.read_text() for path in RULE_FILES), flags=re.MULTILINE)
+    blocks = re.split(r"^ *(?=rule |use rule )", "\n".join(path.read_text() for path in RULE_FILES), flags=re.MULTILINE)
     named = [(re.match(r"(?:use rule \w+ as|rule) (\w+)", block), block) for block in blocks]
-    return {name[1] for name, block in named if name and "\n    localrule: True" in block}
+    return {name[1] for name, block in named if name and re.search(r"^ +localrule: True", block, re.MULTILINE)}
 
 
 def prompt_numbers(config):

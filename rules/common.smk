@@ -53,6 +53,23 @@ def independent_judge(wildcards):
     return f"<results>/base/base={bases[(int(wildcards.seed) + 1) % len(bases)]}" if len(bases) > 1 else []
 
 
+def judge_blocks(wildcards):
+    """{name: block of configs/judge} of the hub models that an experiment's evaluation asks."""
+    judge = load_stage("evaluation", PRESET, BASE, wildcards.get("experiment", "baseline"), OVERRIDES)["judge"]
+    blocks = [block for block in judge.values() if isinstance(block, dict)]
+    return {block["name"]: block for block in blocks}
+
+
+def judge_models(wildcards):
+    """Their folders."""
+    return [f"<results>/hub/{name}" for name in judge_blocks(wildcards)]
+
+
+def judge_download(wildcards):
+    block = judge_blocks(wildcards)[wildcards.judge]
+    return canonical({key: block[key] for key in ("name", "repository", "revision")})
+
+
 def shown_by_default(kind):
     """The figures or tables of the target paper_figures; with one base model there is no second judge to show."""
     left_out = PAPER["by_target_only"] + (["judges", "tab_judges"] if len(PAPER["bases"]) == 1 else [])

@@ -124,8 +124,8 @@ def test_jobs_are_those_of_the_dry_run(checkout, settings):
     drawing = [int(counted[rule]) for rule in plan.DRAWING]
     if settings[1:]:  # each drawing in three jobs, and merged once
         assert all(number % 3 == 0 for number in drawing) and sum(drawing) == 3 * int(counted["merge_candidates"])
-    if settings == ["preset=smoke"]:  # 6 x 9 prompts: 4 candidates of each, three times; 4 and 7 x 1 at evaluation
-        assert f"{54 * (3 * 4 + 4 + 7)} images" in done.stdout
+    if settings == ["preset=smoke"]:  # 6 x 9 prompts: 4 candidates of each, three times; 4 and 8 x 1 at evaluation
+        assert f"{54 * (3 * 4 + 4 + 8)} images" in done.stdout
 
 
 def test_what_is_local_is_what_takes_seconds(monkeypatch):
