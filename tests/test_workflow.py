@@ -181,12 +181,8 @@ def test_the_default_plan(default_plan):
     runs |= {"prompts": 1, "base_model": 3, "baseline_evaluation": 5, "candidates": 5}
     few = ("s_n_2", "s_n_4", "loop_2")
     runs |= {f"{rule} {experiment}": 3 for rule in stations for experiment in few} | {"own_candidates loop_2": 3}
-    guided = ("s_guidance_2_baseline", "s_guidance_2_sft")
-    runs |= {f"evaluation {experiment}": 3 for experiment in (*guided, "i_separate")}
-    runs |= {f"{rule} {arm}": 5 for rule in stations for arm in ("i_orthogonal", "i_orthogonal_swapped")}
-    runs |= {"simulation": 1, "kernel sft": 5, "kernel dpo": 3}  # claims need all runs, figures one of each base model
+    runs |= {"evaluation s_guidance_2_baseline": 3, "evaluation s_guidance_2_sft": 3}
     drawn = shown("fig2_nonunified", "fig3_weak_generation", "tab_base_model", "closed_loop") + AFTER_TRAINING
-    drawn += OF_KERNEL + shown("simulation", "interventions")
     expected = Counter(runs) + curriculum(["c_sft", "c_dpo", *STARTS_AS_C_SFT], 5) + drawn
     assert jobs_of(default_plan) == expected
     assert re.search(r"^paper_figures +1$", default_plan, re.MULTILINE)
@@ -198,20 +194,14 @@ def judged_in(plan):
     return Counter(re.findall(r"results/tiny/(\w+)/seed=(\d)/(\w+)/claims_registered\.json", command))
 
 
-def test_the_default_preset_judges_every_claim(default_plan):
+def test_the_default_preset_judges_every_claim_but_those_of_the_theory(default_plan, checkout):
+    """The theory's need the kernel or interventions, which are by_target_only; where nothing is, all claims are judged."""
     needed = {(name, station_of(claim)) for claim in load_claims().values() for name in claim["needs"]}
-    assert judged_in(default_plan) == Counter(
-        (name, str(seed), station) for name, station in needed for seed in range(5)
-    )
+    every = dry_run(checkout, "results/tiny/claims.csv", "--config", 'overrides=["by_target_only=[]"]')
+    assert judged_in(every) == Counter((name, str(seed), station) for name, station in needed for seed in range(5))
     assert ("sft", "kernel") in needed and ("i_orthogonal", "evaluation") in needed
-
-
-def test_claims_need_no_kernel_where_its_figure_is_left_to_its_target(checkout):
-    plan = dry_run(
-        checkout, "results/tiny/claims.csv", "--config", 'overrides=["by_target_only=[kernel,interventions]"]'
-    )
-    assert {station for _, _, station in judged_in(plan)} == {"evaluation"}
-    assert not {name for name, _, _ in judged_in(plan) if name.startswith("i_")}
+    usual = {(name, station) for name, station in needed if station == "evaluation" and not name.startswith("i_")}
+    assert judged_in(default_plan) == Counter((name, str(s), station) for name, station in usual for s in range(5))
 
 
 @pytest.mark.parametrize(
