@@ -219,13 +219,13 @@ def new_trainer(policy, training_set, codes, config, seed, output_dir, epochs=No
         arguments, extra = SFTConfig(**arguments), {"condition_dropout": config["condition_dropout"]}
     else:
         trainer, rows = ImageDPOTrainer, dpo_rows(policy, training_set, codes)
+        arguments = DPOConfig(**arguments, precompute_ref_log_probs=True)  # before it, no process knows of the others
         # TRL stores the reference's log-probabilities beside the rows, where all processes must find them.
         stored = Path(output_dir) / "rows"
-        with PartialState().main_process_first():
-            if PartialState().is_main_process:
+        with arguments.main_process_first():
+            if arguments.process_index == 0:
                 rows.save_to_disk(stored)
             rows = load_from_disk(stored)
-        arguments = DPOConfig(**arguments, precompute_ref_log_probs=True)
         extra = {} if reference is None else {"ref_model": reference}
     callbacks = [StopAtNaN(), CheckpointSometimes(config["checkpoint_every_minutes"])]
     if config["orthogonal_to"]:  # no checkpoint holds what this remembers

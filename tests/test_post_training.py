@@ -184,10 +184,12 @@ def inputs(codes, training_set, tmp_path):
 
 
 def start_station(launcher, config, checkpoint, inputs, output):
+    """A process of the station; what it says goes to <output>.log."""
     arguments = ["--config", json.dumps(config), "--seed", "3", "--model", checkpoint, "--candidates", inputs]
     arguments += ["--training-set", inputs / "training_set.csv", "--output", output]
     command = [*launcher, "replication.post_training", *map(str, arguments)]
-    return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
+    with output.with_suffix(".log").open("w") as log:
+        return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=log)
 
 
 @pytest.mark.slow
@@ -197,13 +199,15 @@ def test_two_processes_train_as_one_with_twice_the_batch(checkpoint, inputs, tmp
     for launcher, batch, output in (([sys.executable, "-m"], 4, "one"), (launch, 2, "two")):
         config = {**config, "per_device_train_batch_size": batch}
         assert start_station(launcher, config, checkpoint, inputs, tmp_path / output).wait() == 0
+        said = (tmp_path / output).with_suffix(".log").read_text()
+        assert said.count("Saving the dataset (0/1 shards):   0%") <= 1  # the first process writes rows, the others read
     one, two, start = (
         load_file(folder / "model.safetensors") for folder in (tmp_path / "one", tmp_path / "two", checkpoint)
     )
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, atol=2e-4, rtol=0)
     assert max((one[name] - start[name]).abs().max() for name in one) > 3e-3
-    assert [path.name for path in tmp_path.glob("two*")] == ["two"]
+    assert {path.name for path in tmp_path.glob("two*")} == {"two", "two.log"}
 
 
 @pytest.mark.slow
