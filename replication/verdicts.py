@@ -2,9 +2,11 @@
 
 import re
 
+import numpy as np
 import pandas as pd
 import torch
 
+ASKED_AT_ONCE = 32  # images; more only spill the processor's caches, and 32 pictures of 576 tokens fill a GPU
 SCORE = re.compile(r"score is:? *\{?([01])(?![.,]?\d)", re.IGNORECASE)
 
 
@@ -27,7 +29,11 @@ def own_verdicts(model, images, prompts, config):
     Raises SystemExit for another value of `verdict`.
     """
     prompts = list(prompts)
-    logits = model.alignment_logits(images, prompts).double().cpu().numpy()
+    by_length = np.argsort([len(prompt) for prompt in prompts], kind="stable")  # prompts of one length need no padding
+    logits = np.empty(len(prompts))
+    for start in range(0, len(prompts), ASKED_AT_ONCE):
+        rows = by_length[start : start + ASKED_AT_ONCE]
+        logits[rows] = model.alignment_logits(images[rows], [prompts[row] for row in rows]).double().cpu().numpy()
     if config["verdict"] == "likelier":
         return pd.DataFrame({"alignment_logit": logits, "verdict": (logits > config["threshold"]).astype(int)})
     if config["verdict"] != "written":

@@ -6,8 +6,6 @@ understanding of some examples: none of them changes then, but for terms of seco
 by as much as their gradients lie in the same span.
 """
 
-from collections import deque
-
 import torch
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from transformers import TrainerCallback
@@ -16,11 +14,11 @@ from replication.corruption import named_rng
 from replication.dynamics.gradients import Pairs, per_example_gradients
 
 
-def without(step, gradients):
+def without(step, gradients, products):
     """`step` (P,) less its part in the span of the rows of `gradients` (n, P), float64, which may depend on each other: what adds less
-    than 1e-5 to a span is taken for rounding."""
+    than 1e-5 to a span is taken for rounding. products: (n, n), their inner products."""
     wanted = step.double()
-    shares = torch.linalg.pinv(gradients @ gradients.T, rtol=1e-10, hermitian=True) @ (gradients @ wanted)
+    shares = torch.linalg.pinv(products, rtol=1e-10, hermitian=True) @ (gradients @ wanted)
     return (wanted - shares @ gradients).to(step.dtype)
 
 
@@ -55,15 +53,30 @@ class OrthogonalSteps(TrainerCallback):
     def trained(self):
         return {name: value for name, value in self.model.model.named_parameters() if value.requires_grad}
 
-    def on_train_begin(self, args, state, control, **kwargs):
+    def remember(self, step):
+        """The gradients for the step of that number, in the place of the oldest, and their products with all others."""
         number = self.config["batches"]
-        self.frozen = deque((self.gradients(-index) for index in range(1, number)), maxlen=number)
+        gradients = self.gradients(step)
+        if self.kept is None:
+            self.kept = gradients.new_zeros(number, *gradients.shape)
+            self.products = gradients.new_zeros(number, len(gradients), number, len(gradients))
+        self.kept[step % number] = gradients
+        with_all = self.kept @ gradients.T
+        self.products[:, :, step % number] = with_all
+        self.products[step % number] = with_all.permute(2, 0, 1)
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.kept = None
+        for step in range(1 - self.config["batches"], 0):
+            self.remember(step)
 
     def on_pre_optimizer_step(self, args, state, control, **kwargs):
-        self.frozen.append(self.gradients(state.global_step))
+        self.remember(state.global_step)
         self.before = parameters_to_vector(self.trained().values()).detach().clone()
 
     def on_optimizer_step(self, args, state, control, **kwargs):
         trained = self.trained().values()
         taken = parameters_to_vector(trained).detach() - self.before
-        vector_to_parameters(self.before + without(taken, torch.cat(list(self.frozen))), trained)
+        gradients = self.kept.flatten(0, 1)
+        products = self.products.flatten(2, 3).flatten(0, 1)
+        vector_to_parameters(self.before + without(taken, gradients, products), trained)
