@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from replication.files import atomic_directory
 from replication.judges import oracle
-from replication.models.janus import JanusModel
+from replication.models.interface import load_model
 from replication.provenance import write_provenance
 from replication.sampling import image_seed
 from replication.verdicts import own_verdicts
@@ -94,14 +94,14 @@ def main():
     arguments = parser.parse_args()
     config = arguments.config
     rows, codes = draw_images(
-        JanusModel.load(arguments.model, config["model"]),
+        load_model(arguments.model, config["model"]),
         pd.read_csv(arguments.prompts),
         config["candidates_per_prompt"],
         "candidate",
         arguments.purpose,
         arguments.seed,
         config,
-        arguments.judge and JanusModel.load(arguments.judge, config["model"]),
+        arguments.judge and load_model(arguments.judge, config["model"]),
         truth_known=config["judge"] == "oracle",
         shard=arguments.shard or (0, 1),
     )

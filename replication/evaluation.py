@@ -22,7 +22,7 @@ from replication.candidates import draw_images
 from replication.claim_registry import write_registered
 from replication.files import atomic_directory
 from replication.judges.panel import judge_images
-from replication.models.janus import JanusModel
+from replication.models.interface import load_model
 from replication.provenance import write_provenance
 from replication.verdicts import own_verdicts
 
@@ -96,9 +96,9 @@ def main():
     parser.add_argument("--output", type=Path, required=True, help="folder of the evaluation files")
     arguments = parser.parse_args()
     config, number = arguments.config, arguments.config["images_per_prompt"]
-    model = JanusModel.load(arguments.model, config["model"])
-    understanding = JanusModel.load(arguments.understanding, config["model"]) if arguments.understanding else model
-    judge = arguments.judge and JanusModel.load(arguments.judge, config["model"])
+    model = load_model(arguments.model, config["model"])
+    understanding = load_model(arguments.understanding, config["model"]) if arguments.understanding else model
+    judge = arguments.judge and load_model(arguments.judge, config["model"])
     prompts, truth_by = pd.read_csv(arguments.prompts / "evaluation.csv"), config["judge"]["name"]
 
     stream, judges = ("image", "evaluation", arguments.seed), (understanding, judge)

@@ -29,7 +29,7 @@ from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 from replication.corruption import named_rng
 from replication.dynamics.interventions import OrthogonalSteps
 from replication.files import atomic_directory
-from replication.models.janus import JanusModel
+from replication.models.interface import load_model
 from replication.provenance import write_provenance
 
 # TRL allocates logit tiles of 32,768 columns however small the vocabulary; narrow ones train the embedded model 10 % faster
@@ -308,10 +308,10 @@ def main():
     if training_set.empty:
         raise SystemExit(f"{arguments.training_set} has no rows, so there is nothing to train on.")
     codes = np.load(arguments.candidates / "codes.npy", allow_pickle=False)
-    model = JanusModel.load(arguments.model, config["model"])
+    model = load_model(arguments.model, config["model"])
     reference = None
     if arguments.reference and config["method"] == "dpo":
-        reference = JanusModel.load(arguments.reference, config["model"])
+        reference = load_model(arguments.reference, config["model"])
     candidates = pd.read_csv(arguments.candidates / "candidates.csv") if config["orthogonal_to"] else None
     progress = _progress_folder(arguments)
     log = post_train(model, training_set, codes, config, arguments.seed, progress, epochs, reference, candidates)

@@ -33,7 +33,7 @@ from replication.corruption import corrupt_verdicts, named_rng, other_prompts
 from replication.files import atomic_directory, atomic_file
 from replication.judges import oracle
 from replication.metrics import COLUMNS, NO_JUDGE
-from replication.models.janus import JanusModel
+from replication.models.interface import load_model
 from replication.statistics import bootstrap_ci, difference_interval, kappa_ci, wilson_interval
 from replication.verdicts import own_verdicts
 
@@ -222,7 +222,7 @@ def main():
     sheet = labelling_sheet(own, training_set, config["labelled"], named_rng(seed, "labelling sheet"))
     model, codes = None, None
     if arguments.model:
-        model = JanusModel.load(arguments.model, config["model"])
+        model = load_model(arguments.model, config["model"])
         codes = np.load(arguments.candidates / "codes.npy", allow_pickle=False)
     if arguments.labels and not arguments.labels.exists():
         write_sheet(arguments.labels, sheet, model, codes, config["batch_size"])
@@ -239,7 +239,7 @@ def main():
         verdicts = supervised["verdict"].loc[pairs.index].to_numpy()
         rows += judge_measures(verdicts, mismatched_verdicts(model, codes, pairs, config, seed))
     if arguments.judge:
-        judge = JanusModel.load(arguments.judge, config["model"])
+        judge = load_model(arguments.judge, config["model"])
         agreement = kappa_ci(verdicts, verdicts_of(judge, model, codes, pairs, config)["verdict"])
         rows.append(("kappa", agreement[0], len(pairs), *agreement[1:]))
     measures = pd.DataFrame(rows, columns=MEASURES)

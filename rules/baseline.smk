@@ -1,6 +1,6 @@
 rule baseline_evaluation:
     input:
-        sources=source_files("replication.evaluation"),
+        sources=model_sources("evaluation"),
         model=base_model,
         judge=independent_judge,
         judge_models=judge_models,

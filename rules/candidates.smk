@@ -1,6 +1,6 @@
 rule candidates:
     input:
-        sources=source_files("replication.candidates"),
+        sources=model_sources("candidates"),
         model=base_model,
         prompts=rules.prompts.output.train,
     output:
@@ -29,7 +29,7 @@ rule candidates:
 
 use rule candidates as own_candidates with:
     input:
-        sources=source_files("replication.candidates"),
+        sources=model_sources("candidates"),
         model=starting_model,
         prompts=rules.prompts.output.train,
     output:

@@ -35,6 +35,17 @@ def stage_config(stage):
     return lookup_stage
 
 
+def model_sources(station):
+    """Input function: the sources of a station that loads a model, with those of the model's class."""
+
+    def sources(wildcards):
+        stage, experiment = station.rpartition(".")[2], wildcards.get("experiment", "baseline")
+        model = load_stage(stage, PRESET, BASE, experiment, OVERRIDES)["model"]["class"].rpartition(".")[0]
+        return sorted({*source_files(f"replication.{station}"), *source_files(model)})
+
+    return sources
+
+
 def shard_option(wildcards):
     """Which part of the candidates a job draws; nothing where one job draws all of them."""
     numbers = wildcards.shard.partition("=")[2].split("-of-")

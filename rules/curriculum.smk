@@ -1,6 +1,6 @@
 rule phase_candidates:
     input:
-        sources=source_files("replication.candidates"),
+        sources=model_sources("candidates"),
         model=model_for("images_from"),
         judge=model_for("verdicts_from"),
         prompts=phase_before("next_prompts.csv"),
@@ -68,7 +68,7 @@ rule phase_set:
 
 rule phase_training:
     input:
-        sources=source_files("replication.post_training"),
+        sources=model_sources("post_training"),
         model=model_before,
         reference=base_model,
         training_set=rules.phase_set.output.training_set,
@@ -114,7 +114,7 @@ use rule phase_set as last_phase_set with:
 
 use rule phase_training as last_phase_training with:
     input:
-        sources=source_files("replication.post_training"),
+        sources=model_sources("post_training"),
         model=model_before,
         reference=base_model,
         training_set=rules.last_phase_set.output.training_set,

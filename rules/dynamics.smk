@@ -18,7 +18,7 @@ rule simulation:
 
 rule kernel:
     input:
-        sources=source_files("replication.dynamics.kernel"),
+        sources=model_sources("dynamics.kernel"),
         model=starting_model,
         trained=rules.post_training.output.model,
         candidates=candidates_of("codes.npy"),

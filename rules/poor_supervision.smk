@@ -1,6 +1,6 @@
 rule quality_check:
     input:
-        sources=source_files("replication.quality_check"),
+        sources=model_sources("quality_check"),
         model=starting_model,
         judge=independent_judge,
         candidates=candidates_of("candidates.csv"),

@@ -24,7 +24,7 @@ rule supervision:
 
 rule post_training:
     input:
-        sources=source_files("replication.post_training"),
+        sources=model_sources("post_training"),
         model=starting_model,
         candidates=candidates_of("codes.npy"),
         training_set=rules.supervision.output.training_set,
@@ -53,7 +53,7 @@ rule post_training:
 
 rule evaluation:
     input:
-        sources=source_files("replication.evaluation"),
+        sources=model_sources("evaluation"),
         model=evaluated_model,
         understanding=understanding_model,
         judge=independent_judge,

@@ -10,6 +10,7 @@ from settings import MODEL
 from torch.nn.functional import log_softmax
 from transformers import GenerationConfig
 
+from replication.models.interface import load_model
 from replication.models.janus import DECODED_AT_ONCE, JanusModel
 from replication.models.tiny import CODEBOOK_SIZE
 from replication.sampling import gumbel_noise, image_seed, random_bits
@@ -287,3 +288,10 @@ def test_answers_must_be_single_tokens(checkpoint):
             JanusModel.load(checkpoint, {**MODEL, "accept": accept})
     with pytest.raises(ValueError, match="must contain {prompt}"):
         JanusModel.load(checkpoint, {**MODEL, "question": "is it so ?"})
+
+
+def test_the_class_of_a_model_is_named_by_its_configuration(checkpoint):
+    assert isinstance(load_model(checkpoint, MODEL), JanusModel)
+    for name in ("replication.models.janus.Jannus", "replication.modles.janus.JanusModel"):
+        with pytest.raises(SystemExit, match=f"model.class is {name}, which cannot be imported"):
+            load_model(checkpoint, {**MODEL, "class": name})

@@ -200,7 +200,9 @@ def test_two_processes_train_as_one_with_twice_the_batch(checkpoint, inputs, tmp
         config = {**config, "per_device_train_batch_size": batch}
         assert start_station(launcher, config, checkpoint, inputs, tmp_path / output).wait() == 0
         said = (tmp_path / output).with_suffix(".log").read_text()
-        assert said.count("Saving the dataset (0/1 shards):   0%") <= 1  # the first process writes rows, the others read
+        assert (
+            said.count("Saving the dataset (0/1 shards):   0%") <= 1
+        )  # the first process writes rows, the others read
     one, two, start = (
         load_file(folder / "model.safetensors") for folder in (tmp_path / "one", tmp_path / "two", checkpoint)
     )

@@ -34,7 +34,7 @@ from replication.dynamics.gradients import (
 )
 from replication.dynamics.steps import changes, optimizer_steps
 from replication.files import atomic_directory
-from replication.models.janus import JanusModel
+from replication.models.interface import load_model
 from replication.provenance import write_provenance
 
 GROUPS = {  # (truth, verdict before, verdict after) on an image of the pre-trained model
@@ -222,8 +222,8 @@ def main():
     prompts = pd.read_csv(arguments.baseline / "images.csv")["prompt"]
     examples = draw_examples(pd.read_csv(arguments.verdicts), prompts, config["examples_per_group"], rng)
     tables = measure(
-        JanusModel.load(arguments.model, config["model"]),
-        JanusModel.load(arguments.trained, config["model"]),
+        load_model(arguments.model, config["model"]),
+        load_model(arguments.trained, config["model"]),
         examples,
         pd.read_csv(arguments.training_set),
         np.load(arguments.candidates / "codes.npy", allow_pickle=False),

@@ -2,6 +2,22 @@
 
 from abc import ABC, abstractmethod
 
+from hydra.utils import get_class
+
+
+def load_model(path, config):
+    """The unified model in the checkpoint folder `path`.
+
+    config: a file of configs/model; its `class` is the full name of a `UnifiedModel`, which reads the rest.
+    Raises SystemExit with one sentence when there is no such class, or no such checkpoint.
+    """
+    try:
+        adapter = get_class(config["class"])
+    except ImportError as error:
+        reason = str(error).splitlines()[0]
+        raise SystemExit(f"model.class is {config['class']}, which cannot be imported: {reason}") from error
+    return adapter.load(path, config)
+
 
 class UnifiedModel(ABC):
     """One model with a generation branch pi(x | y) and an understanding branch pi(a | x, question(y)) (paper section 2).
