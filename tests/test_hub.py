@@ -1,7 +1,6 @@
 """Weights come from a hub, here a small one on loopback that is asked by huggingface_hub itself: at a commit, in parts that
 are gone on from, and with one sentence for what goes wrong."""
 
-import hashlib
 import json
 import os
 import sys
@@ -10,7 +9,7 @@ import time
 import huggingface_hub.constants
 import pytest
 from hub_checkpoints import HUB_MODEL, new_hub_checkpoint
-from loopback import serve
+from loopback import a_hub, serve
 
 from replication import hub
 from replication.models.checkpoint_checks import weight_files
@@ -42,33 +41,6 @@ def at(monkeypatch):
     return use
 
 
-def a_hub(files, changed=None):
-    """The answers of a hub with one repository; `changed(path)` may give another answer, or None."""
-
-    def answer(method, path, headers):
-        path = path.split("?")[0]
-        if changed and changed(path):
-            return changed(path)
-        if path == f"/api/models/{REPOSITORY}/tree/{COMMIT}":
-            tree = [
-                {"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
-                for name, content in files.items()
-            ]
-            return 200, {"Content-Type": "application/json"}, json.dumps(tree).encode()
-        prefix = f"/{REPOSITORY}/resolve/{COMMIT}/"
-        if path.startswith(prefix) and path.removeprefix(prefix) in files:
-            content = files[path.removeprefix(prefix)]
-            known = {"ETag": f'"{hashlib.sha1(content).hexdigest()}"', "X-Repo-Commit": COMMIT}
-            start = int(headers["Range"].removeprefix("bytes=").split("-")[0]) if headers["Range"] else 0
-            if start:
-                size = len(content)
-                return 206, known | {"Content-Range": f"bytes {start}-{size - 1}/{size}"}, content[start:]
-            return 200, known, content
-        return 404, {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"}, b""
-
-    return answer
-
-
 def run_station(monkeypatch, tmp_path, revision=COMMIT):
     config = json.dumps({"source": "hub", "name": "janus", "repository": REPOSITORY, "revision": revision})
     output = tmp_path / "base=0"
@@ -79,11 +51,11 @@ def run_station(monkeypatch, tmp_path, revision=COMMIT):
 
 
 def test_a_checkpoint_is_downloaded_without_pickles_and_loads(released, at, monkeypatch, tmp_path):
-    with serve(a_hub(released)) as (address, asked):
+    with serve(a_hub({(REPOSITORY, COMMIT): released})) as (address, asked):
         at(address)
         output = run_station(monkeypatch, tmp_path)
     names = {file.name for file in output.iterdir()}
-    assert names == {name for name in released if name.endswith((".json", ".safetensors"))}
+    assert names == {name for name in released if name.endswith((".json", ".jinja", ".safetensors"))}
     assert not any("pytorch_model.bin" in path for path in asked)
     assert all((output / name).read_bytes() == released[name] for name in names)
     JanusModel.load(output, HUB_MODEL)
@@ -98,7 +70,7 @@ def test_an_interrupted_download_goes_on_from_its_parts(released, at, monkeypatc
     def changed(path):
         return (400, {}, b"") if path.endswith(shard) and down[0] else None  # after 5xx the library itself waits long
 
-    with serve(a_hub(released, changed)) as (address, asked):
+    with serve(a_hub({(REPOSITORY, COMMIT): released}, changed)) as (address, asked):
         at(address)
         with pytest.raises(
             SystemExit, match="could not be downloaded in 4 attempts .*run again when there is a network"
@@ -116,7 +88,7 @@ def test_an_interrupted_download_goes_on_from_its_parts(released, at, monkeypatc
 def test_a_cut_off_file_is_deleted_and_a_rerun_repairs(released, at, monkeypatch, tmp_path):
     """The library takes a file of an unchanged time for whole, as after a crash of the disk's machine."""
     shard = min(name for name in released if name.endswith(".safetensors"))
-    with serve(a_hub(released)) as (address, _):
+    with serve(a_hub({(REPOSITORY, COMMIT): released})) as (address, _):
         at(address)
         run_station(monkeypatch, tmp_path)
         kept = weight_files(tmp_path / "downloads" / f"janus@{COMMIT}")[0]
@@ -144,7 +116,7 @@ def test_a_cut_off_file_is_deleted_and_a_rerun_repairs(released, at, monkeypatch
 )
 def test_what_the_hub_refuses_is_one_sentence(released, at, monkeypatch, tmp_path, code, status, sentence):
     refused = (status, {"X-Error-Code": code, "X-Error-Message": "no"}, b"")
-    with serve(a_hub(released, lambda path: refused)) as (address, _):
+    with serve(a_hub({(REPOSITORY, COMMIT): released}, lambda path: refused)) as (address, _):
         at(address)
         with pytest.raises(SystemExit) as stop:
             run_station(monkeypatch, tmp_path)
@@ -155,7 +127,7 @@ def test_a_gated_model_whose_list_of_files_is_public_is_one_sentence(released, a
     def changed(path):
         return (403, {"X-Error-Code": "GatedRepo", "X-Error-Message": "no"}, b"") if "/resolve/" in path else None
 
-    with serve(a_hub(released, changed)) as (address, _):
+    with serve(a_hub({(REPOSITORY, COMMIT): released}, changed)) as (address, _):
         at(address)
         with pytest.raises(SystemExit, match="^them/janus is gated"):
             run_station(monkeypatch, tmp_path)
