@@ -1,6 +1,6 @@
 from glob import glob
 
-from replication.claim_registry import OF_KERNEL, experiments_to_judge, load_claims
+from replication.claim_registry import OF_KERNEL, experiments_to_judge, load_claims, station_of
 from replication.config import canonical, load_paper, load_stage, read_selection
 from replication.sources import source_files
 
@@ -116,6 +116,13 @@ def judged_experiments(*statistics):
 def judged_kernels():
     """Experiments whose measured kernel claims can be judged on: none where it is left to a target of its own."""
     return judged_experiments(*OF_KERNEL) if "kernel" in shown_by_default("figures") else []
+
+
+def experiments_of_theory(station):
+    """Experiments whose results of `station` judge the claims of the table claims_dynamics, as far as the preset runs them."""
+    claims = {name: CLAIMS[name] for name in PAPER["tables"]["claims_dynamics"]["claims"]}
+    shown = ["baseline", *PAPER["figures"]["kernel"]["experiments"], *PAPER["figures"]["interventions"]["experiments"]]
+    return experiments_to_judge({name: claim for name, claim in claims.items() if station_of(claim) == station}, shown)
 
 
 def results_behind(shown):

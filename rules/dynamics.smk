@@ -60,5 +60,5 @@ rule kernel:
 rule dynamics:
     input:
         collect("<figures>/{figure}.pdf", figure=["simulation", "kernel", "fig7_dynamics", "interventions"]),
-        "<figures>/tab_kernel.tex",
+        collect("<figures>/{table}.tex", table=["tab_kernel", "claims_dynamics"]),
     localrule: True

@@ -439,6 +439,14 @@ def test_a_kernel_is_judged_by_the_claims_that_it_carries_itself(results, fast):
     assert {name for name, seeds in judged.items() if seeds == 3} == of_kernel  # and 5 runs of all evaluations
 
 
+def test_asking_for_some_claims_makes_none_easier(results, fast):
+    few = ["sft_improves_generation", "branches_share_gradients"]
+    judged, rest = judge(ALL, *results, only=few)
+    assert list(judged["claim"]) == few and rest.empty
+    p_value = min(1.0, 0.001 * len(ALL))  # all others count as not run
+    assert judged["test"].str.endswith(f"{p_value:.2g} after Holm over {len(ALL)} claims").all()
+
+
 def test_a_claim_taken_away_after_the_results_is_listed(results, fast):
     kept = {name: claim for name, claim in ALL.items() if name != "curriculum_beats_sft"}
     _, rest = judge(kept, *results)

@@ -204,6 +204,17 @@ def test_the_default_preset_judges_every_claim_but_those_of_the_theory(default_p
     assert judged_in(default_plan) == Counter((name, str(s), station) for name, station in usual for s in range(5))
 
 
+def test_the_dynamics_judge_the_claims_of_the_theory_on_their_own_runs(checkout):
+    plan = dry_run(checkout, "results/tiny/dynamics/claims.csv")
+    only = set(re.search(r"replication\.claims .* --only (.*) --output", plan)[1].split())
+    arms = ("i_orthogonal", "i_orthogonal_swapped")
+    claims = load_claims()
+    theory = {name for name, claim in claims.items() if station_of(claim) == "kernel" or {*arms} & {*claim["needs"]}}
+    assert only == theory
+    needed = {(name, station_of(claims[claim])) for claim in theory for name in claims[claim]["needs"]}
+    assert judged_in(plan) == Counter((name, str(seed), station) for name, station in needed for seed in range(3))
+
+
 @pytest.mark.parametrize(
     ("target", "experiments", "drawn"),
     [
@@ -217,7 +228,7 @@ def test_the_default_preset_judges_every_claim_but_those_of_the_theory(default_p
         (
             "dynamics",
             ("sft", "dpo", "i_orthogonal"),
-            ("simulation", "kernel", "fig7_dynamics", "interventions", "tab_kernel"),
+            ("simulation", "kernel", "fig7_dynamics", "interventions", "tab_kernel", "claims_dynamics"),
         ),
     ],
 )
