@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 
-from hydra.utils import get_class
+from replication.classes import find_class
 
 
 def load_model(path, config):
@@ -11,12 +11,7 @@ def load_model(path, config):
     config: a file of configs/model; its `class` is the full name of a `UnifiedModel`, which reads the rest.
     Raises SystemExit with one sentence when there is no such class, or no such checkpoint.
     """
-    try:
-        adapter = get_class(config["class"])
-    except ImportError as error:
-        reason = str(error).splitlines()[0]
-        raise SystemExit(f"model.class is {config['class']}, which cannot be imported: {reason}") from error
-    return adapter.load(path, config)
+    return find_class(config["class"]).load(path, config)
 
 
 class UnifiedModel(ABC):
