@@ -19,6 +19,7 @@ include: "rules/poor_supervision.smk"
 include: "rules/phases.smk"
 include: "rules/curriculum.smk"
 include: "rules/dynamics.smk"
+include: "rules/understanding.smk"
 include: "rules/paper.smk"
 
 

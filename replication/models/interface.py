@@ -53,6 +53,11 @@ class UnifiedModel(ABC):
     def written_answers(self, images, prompts, max_new_tokens):
         """The model's greedy answers to question(y) about each image, as a list of strings (paper section 1.3)."""
 
+    def answer(self, images, question, max_new_tokens):
+        """The model's greedy answer to any question about a list of images of any sizes, as a string: what the target
+        `understanding` asks for, and nothing else."""
+        raise SystemExit(f"{type(self).__name__} has no method `answer`, by which a harness would ask it questions.")
+
     @abstractmethod
     def image_log_probs(self, prompts, codes):
         """log pi(x_t | x_<t, y) of every code, (B, T): teacher forced, differentiable, no guidance."""
