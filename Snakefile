@@ -20,6 +20,7 @@ include: "rules/phases.smk"
 include: "rules/curriculum.smk"
 include: "rules/dynamics.smk"
 include: "rules/claims.smk"
+include: "rules/understanding.smk"
 include: "rules/paper.smk"
 
 

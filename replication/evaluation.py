@@ -1,8 +1,8 @@
 """Evaluation of one model: generation, the Nonunified score, its verdicts on held-out scenes and on the images of the
 pre-trained model (paper sections 1, 2 and 4.5). An imperfect judge is asked about the same images beside the oracle.
 
-Where no oracle knows the truth, judges from the model hub are asked about the images once all are drawn and the model has
-made room for them. What they have answered stays in a folder beside the output, and is not asked again.
+Where another judge than the oracle says what is true, the panel is asked about the images once all are drawn and the model has
+made room for it. What they have answered stays in a folder beside the output, and is not asked again.
 
 Prompts and image seeds are the same for every model of a run, so that before and after are paired.
 """
@@ -21,7 +21,7 @@ from replication import metrics
 from replication.candidates import draw_images
 from replication.claim_registry import write_registered
 from replication.files import atomic_directory
-from replication.judges.panel import judge_images
+from replication.judges.panel import judge_images, judges_needed
 from replication.models.interface import load_model
 from replication.provenance import write_provenance
 from replication.verdicts import own_verdicts
@@ -96,10 +96,12 @@ def main():
     parser.add_argument("--output", type=Path, required=True, help="folder of the evaluation files")
     arguments = parser.parse_args()
     config, number = arguments.config, arguments.config["images_per_prompt"]
+    prompts, truth_by = pd.read_csv(arguments.prompts / "evaluation.csv"), config["judge"]["name"]
+    if truth_by != "oracle":
+        judges_needed(prompts, config["judge"])  # before hours are spent
     model = load_model(arguments.model, config["model"])
     understanding = load_model(arguments.understanding, config["model"]) if arguments.understanding else model
     judge = arguments.judge and load_model(arguments.judge, config["model"])
-    prompts, truth_by = pd.read_csv(arguments.prompts / "evaluation.csv"), config["judge"]["name"]
 
     stream, judges = ("image", "evaluation", arguments.seed), (understanding, judge)
     own, codes = draw_images(model, prompts, number, *stream, config, *judges, truth_known=truth_by == "oracle")

@@ -21,6 +21,7 @@ from replication.config import load_stage, read_selection
 DRAWING = ("candidates", "own_candidates", "phase_candidates")
 TRAINING = ("post_training", "phase_training", "last_phase_training")
 EVALUATING = ("baseline_evaluation", "evaluation")
+ESTIMATED = DRAWING + TRAINING + EVALUATING
 TRAIN_SUBTASK, EVALUATION_SUBTASK, GENEVAL = 700, 300, 553  # prompts of T2I-CompBench's and GenEval's files
 RULE_FILES = [Path("Snakefile"), *sorted(Path("rules").glob("*.smk"))]
 CUDA_RESULTS = Path("benchmarks/results-cuda.csv")
@@ -89,16 +90,21 @@ def measured(name):
     return rows.get(name)
 
 
+def drawn(job, prompts):
+    """Images that a job draws."""
+    config, (train, evaluation) = job.options["--config"], prompts
+    if job.rule in TRAINING:
+        return 0
+    if job.rule in EVALUATING:
+        return evaluation * config["images_per_prompt"]
+    shards = int(job.options["--shard"][1]) if "--shard" in job.options else 1
+    return train * config["candidates_per_prompt"] / shards
+
+
 def sampled(job, prompts):
-    """(images, GPU memory in bytes, seconds, bytes on disk) of a job that draws and judges images."""
-    config = job.options["--config"]
+    """(GPU memory in bytes, seconds, bytes on disk) of a job that draws and judges images."""
+    config, images = job.options["--config"], drawn(job, prompts)
     sizes, values = costs.SIZES[config["model"]["name"]], costs.BYTES[config["model"]["dtype"]]
-    train, evaluation = prompts
-    images = (
-        train * config["candidates_per_prompt"] if job.rule in DRAWING else evaluation * config["images_per_prompt"]
-    )
-    if "--shard" in job.options:
-        images /= int(job.options["--shard"][1])
     batch, guided = config["batch_size"], config["guidance_scale"] != 1
     answer = config["answer_tokens"] if config["verdict"] == "written" else 0
     rate = measured(f"{config['model']['name']}_shape (images, batch {batch})")
@@ -107,11 +113,11 @@ def sampled(job, prompts):
     rate = None if answer else measured(f"{config['model']['name']}_shape (verdicts)")
     seconds += judged / rate if rate else costs.verdict_seconds(sizes, values, judged, batch, answer)
     disk = images * (2 * sizes.tokens + 300 + (0 if job.rule in DRAWING else 3 * sizes.pixels**2))
-    return images, costs.sampling_memory(sizes, values, batch, guided), seconds, disk
+    return costs.sampling_memory(sizes, values, batch, guided), seconds, disk
 
 
 def trained(job, prompts):
-    """(images, GPU memory in bytes, seconds, bytes on disk) of a training with one sample of each prompt, the most it gets."""
+    """(GPU memory in bytes, seconds, bytes on disk) of a training with one sample of each prompt, the most it gets."""
     config = job.options["--config"]
     sizes, values = costs.SIZES[config["model"]["name"]], costs.BYTES[config["model"]["dtype"]]
     first, last = (int(epoch) for epoch in job.options.get("--epochs", [0, config["epochs"]]))
@@ -121,19 +127,22 @@ def trained(job, prompts):
     kind = "LoRA" if adapter else "all weights"
     step = measured(f"{config['model']['name']}_shape (one {config['method']} step, {kind})")  # of one sample
     seconds = costs.training_seconds(sizes, prompts[0], last - first, pair, checkpointing, adapter)
-    return 0, memory, step * prompts[0] * (last - first) if step else seconds, sizes.parameters * values
+    return memory, step * prompts[0] * (last - first) if step else seconds, sizes.parameters * values
 
 
 def cost_table(jobs, prompts):
-    """One row per rule: jobs, how they are run, images, GPU memory of a job, GPU-hours and disk of all; None: not estimated."""
+    """One row per rule: jobs, how they are run, images, GPU memory of a job, GPU-hours and disk of all; None: not estimated, as
+    of a model whose sizes are not known."""
     local, rows = local_rules(), {}
     for job in jobs:
         row = rows.setdefault(job.rule, [0, "here" if job.rule in local else "submitted", 0, None, None, None])
         row[0] += 1
-        if job.rule in DRAWING + EVALUATING + TRAINING:
-            images, memory, seconds, disk = (trained if job.rule in TRAINING else sampled)(job, prompts)
+        if job.rule not in ESTIMATED:
+            continue
+        row[2] += round(drawn(job, prompts))
+        if job.options["--config"]["model"]["name"] in costs.SIZES:
+            memory, seconds, disk = (trained if job.rule in TRAINING else sampled)(job, prompts)
             gpu = job.options["--config"]["model"]["device"] == "cuda"
-            row[2] += round(images)
             row[3] = max(row[3] or 0, memory / costs.GB) if gpu else None
             row[4] = (row[4] or 0) + seconds / 3600 if gpu else None
             row[5] = (row[5] or 0) + disk / costs.GB
@@ -164,6 +173,11 @@ def main():
     print(
         f"{table['images'].sum()} images, {table['GPU-hours'].sum():.3g} GPU-hours, {table['disk (GB)'].sum():.3g} GB on disk."
     )
+    unknown = {job.options["--config"]["model"]["name"] for job in jobs if job.rule in ESTIMATED} - costs.SIZES.keys()
+    if unknown:
+        print(
+            f"Memory, GPU-hours and disk leave out {', '.join(unknown)}, whose sizes SIZES in replication/costs.py lacks."
+        )
     source = f"rates of {CUDA_RESULTS}, where it has the batch size, else an" if CUDA_RESULTS.exists() else "an"
     print(
         f"GPU-hours: {source} NVIDIA A100 at {costs.UTILISATION:.0%} of its peak (not measured); {prompts[0]} training and"

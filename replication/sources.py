@@ -13,7 +13,7 @@ BOOKKEEPING = {f"replication.{name}" for name in ("claim_registry", "config", "f
 
 
 def source_files(module):
-    """Paths, relative to the repository, of `module` and of all it imports from this package; sorted.
+    """Paths, relative to the repository, of `module` and of all it imports from this package and from `own`; sorted.
 
     Imports inside functions count. Bookkeeping modules do not: their edits cannot change a result.
     """
@@ -37,7 +37,7 @@ def _imports(module):
         elif isinstance(node, ast.ImportFrom):
             names.add(node.module)
             names.update(f"{node.module}.{alias.name}" for alias in node.names)
-    return {name for name in names if name.startswith("replication.") and _path(name).exists()} - BOOKKEEPING
+    return {name for name in names if name.startswith(("replication.", "own.")) and _path(name).exists()} - BOOKKEEPING
 
 
 def _path(module):

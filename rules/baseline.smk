@@ -1,6 +1,6 @@
 rule baseline_evaluation:
     input:
-        sources=model_sources("evaluation"),
+        sources=evaluation_sources,
         model=base_model,
         judge=independent_judge,
         judge_models=judge_models,

@@ -46,6 +46,13 @@ def model_sources(station):
     return sources
 
 
+def evaluation_sources(wildcards):
+    """The sources of an evaluation, with those of its model's and its judges' classes."""
+    modules = {block["class"].rpartition(".")[0] for block in judge_blocks(wildcards).values()}
+    judges = {file for module in modules for file in source_files(module)}
+    return sorted({*model_sources("evaluation")(wildcards), *judges})
+
+
 def shard_option(wildcards):
     """Which part of the candidates a job draws; nothing where one job draws all of them."""
     numbers = wildcards.shard.partition("=")[2].split("-of-")
@@ -65,15 +72,15 @@ def independent_judge(wildcards):
 
 
 def judge_blocks(wildcards):
-    """{name: block of configs/judge} of the hub models that an experiment's evaluation asks."""
+    """{name: block of configs/judge} of the judges that an experiment's evaluation asks: none where it is the oracle."""
     judge = load_stage("evaluation", PRESET, BASE, wildcards.get("experiment", "baseline"), OVERRIDES)["judge"]
     blocks = [block for block in judge.values() if isinstance(block, dict)]
     return {block["name"]: block for block in blocks}
 
 
 def judge_models(wildcards):
-    """Their folders."""
-    return [f"<results>/hub/{name}" for name in judge_blocks(wildcards)]
+    """The folders of those from the model hub."""
+    return [f"<results>/hub/{name}" for name, block in judge_blocks(wildcards).items() if "repository" in block]
 
 
 def judge_download(wildcards):

@@ -1,4 +1,5 @@
-# Judges from the model hub (configs/judge): downloaded once, each at its pinned commit, where Snakemake runs. None for the oracle.
+# Judges from the model hub (configs/judge): downloaded once, each at its pinned commit, where Snakemake runs. None for the
+# oracle, nor for a judge without a repository.
 rule hub_judge:
     input:
         sources="replication/hub.py",

@@ -53,7 +53,7 @@ rule post_training:
 
 rule evaluation:
     input:
-        sources=model_sources("evaluation"),
+        sources=evaluation_sources,
         model=evaluated_model,
         understanding=understanding_model,
         judge=independent_judge,

@@ -293,5 +293,5 @@ def test_answers_must_be_single_tokens(checkpoint):
 def test_the_class_of_a_model_is_named_by_its_configuration(checkpoint):
     assert isinstance(load_model(checkpoint, MODEL), JanusModel)
     for name in ("replication.models.janus.Jannus", "replication.modles.janus.JanusModel"):
-        with pytest.raises(SystemExit, match=f"model.class is {name}, which cannot be imported"):
+        with pytest.raises(SystemExit, match=f"names the class {name}, which cannot be imported"):
             load_model(checkpoint, {**MODEL, "class": name})

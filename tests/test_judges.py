@@ -28,7 +28,7 @@ from replication.judges.detector import (
     spatial_score,
     strongest,
 )
-from replication.judges.hub import HubJudge
+from replication.judges.interface import Judge
 from replication.judges.panel import judge_images, judges_of
 from replication.judges.phrases import noun_phrases, parts_of_complex, relation_of
 from replication.judges.qwen2_5_vl import Qwen25VL
@@ -336,7 +336,7 @@ def test_colours_are_read_from_boxes_and_reach_past_no_edge(judges):
     assert judge.name_colours(image[:20, :20], "cup", [Found((0, 0, 20, 20), 1)]) == named[:1]
 
 
-class Counting(HubJudge):
+class Counting(Judge):
     """A judge that says how bright an image is, and counts how often it is asked."""
 
     def __init__(self, config, dies_after=None):
@@ -350,7 +350,7 @@ class Counting(HubJudge):
         return (images.mean(axis=(1, 2, 3)) / 255).tolist()
 
 
-PLAIN = {"name": "plain", "device": "cpu", "revision": "1"}
+PLAIN = {"name": "plain", "class": "replication.judges.interface.Judge", "device": "cpu", "revision": "1"}
 
 
 def seven():

@@ -73,7 +73,7 @@ def test_the_guided_cache_of_256_images_is_as_large_as_was_measured():
 def test_a_batch_costs_memory_and_saves_time_and_shards_share_the_images():
     def row(**changes):
         job = plan.Job("candidates", {"--config": {**DRAW, **changes.pop("config", {})}, **changes}, True)
-        return plan.sampled(job, (5600, 300))
+        return plan.drawn(job, (5600, 300)), *plan.sampled(job, (5600, 300))
 
     images, memory, seconds, disk = row()
     assert images == 56000 and disk == 56000 * (2 * 576 + 300)
@@ -88,12 +88,22 @@ def test_a_measured_rate_is_taken_before_a_computed_one(tmp_path, monkeypatch):
     names += ["janus_pro_7b_shape (one dpo step, LoRA)"]
     pd.DataFrame({"name": names, "ours": [4.0, 20.0, 0.5]}).to_csv(tmp_path / "cuda.csv", index=False)
     monkeypatch.setattr(plan, "CUDA_RESULTS", tmp_path / "cuda.csv")
-    assert plan.sampled(plan.Job("candidates", {"--config": DRAW}, True), (100, 10))[2] == 1000 / 4 + 1000 / 20
+    assert plan.sampled(plan.Job("candidates", {"--config": DRAW}, True), (100, 10))[1] == 1000 / 4 + 1000 / 20
     half = {"--config": {**TRAIN, "lora": {"r": 64}}, "--epochs": ["10", "30"]}
-    assert plan.trained(plan.Job("last_phase_training", half, True), (100, 10))[2] == 0.5 * 100 * 20
+    assert plan.trained(plan.Job("last_phase_training", half, True), (100, 10))[1] == 0.5 * 100 * 20
     computed = plan.trained(plan.Job("post_training", {"--config": {**TRAIN, "lora": None}}, True), (100, 10))
-    assert computed[2] == costs.training_seconds(SIZES["janus_pro_7b"], 100, 30, 2, True, None)
-    assert computed[3] == 6_988_342_923 * 2 and computed[1] > 3 * 6.49e9 * 2
+    assert computed[1] == costs.training_seconds(SIZES["janus_pro_7b"], 100, 30, 2, True, None)
+    assert computed[2] == 6_988_342_923 * 2 and computed[0] > 3 * 6.49e9 * 2
+
+
+def test_a_model_of_unknown_sizes_is_counted_and_not_estimated():
+    own = {**DRAW, "model": {**MODEL, "name": "own"}}
+    jobs = [plan.Job("candidates", {"--config": config}, True) for config in (DRAW, own)]
+    of_known, of_both = (plan.cost_table(some, (100, 10)).loc["candidates"] for some in (jobs[:1], jobs))
+    assert (of_both["jobs"], of_both["images"]) == (2, 2000) and of_known["images"] == 1000
+    estimated = ["GPU memory (GB)", "GPU-hours", "disk (GB)"]
+    assert of_known[estimated].tolist() == of_both[estimated].tolist()
+    assert plan.cost_table(jobs[1:], (100, 10)).loc["candidates", estimated].isna().all()
 
 
 def test_prompts_of_the_benchmarks():

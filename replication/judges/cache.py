@@ -17,7 +17,7 @@ ENOUGH_TO_TELL = 20  # answers after which a judge that says nothing useful is n
 
 
 def key_of(identity, image, prompt, metadata):
-    """Digest of all that an answer depends on: the judge (`HubJudge.identity`), the prompt and the pixels."""
+    """Digest of all that an answer depends on: the judge (`Judge.identity`), the prompt and the pixels."""
     about = json.dumps([identity, prompt, metadata if isinstance(metadata, str) else None, image.shape], sort_keys=True)
     return hashlib.sha256(about.encode() + image.tobytes()).hexdigest()
 

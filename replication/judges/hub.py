@@ -1,7 +1,5 @@
-"""What judges from the model hub share: how they are loaded, and how they are called."""
+"""How judges from the model hub are loaded."""
 
-import hashlib
-from functools import cache
 from pathlib import Path
 
 import torch
@@ -47,30 +45,3 @@ def load_pretrained(path, config, model_class, *processor_classes):
             f"{path} is not a complete judge {name}, {advice}: {len(loading['missing_keys'])} weights miss."
         )
     return model.eval(), *processors
-
-
-@cache
-def code_of_judges():
-    """Digest of all judges' code: an answer to a question that is asked otherwise is another answer."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-
-
-class HubJudge:
-    """A judge whose answers are numbers in [0, 1]; a subclass gives `answers(images, rows)`, a list, and may `read` them
-    otherwise."""
-
-    def __init__(self, config):
-        self.config = config
-
-    def identity(self):
-        """All that its answers depend on: model, revision, precision, wording, thresholds and code, not place or batch."""
-        kept = {key: value for key, value in self.config.items() if key not in ("name", "device", "batch_size")}
-        return {**kept, "code": code_of_judges()}
-
-    def read(self, answers):
-        return [float(answer) for answer in answers]
-
-    def scores(self, images, rows):
-        """(n,) list of scores of images (n, H, W, 3) uint8 with the frame `rows`."""
-        return self.read(self.answers(images, rows))

@@ -1,5 +1,7 @@
-"""The judges of the paper scale, one after the other: a verdict judge asked about all images (the paper's Qwen2.5-VL, section
-2.4), and the benchmarks' own scores (paper 4.5), each judge for the images of its subtasks.
+"""The judges that stand in for the oracle, one after the other: a verdict judge asked about all images (the paper's Qwen2.5-VL,
+section 2.4) and, where prompts come from benchmarks, their own scores (paper 4.5), each judge for the images of its subtasks.
+
+Which class a judge is, configs/judge says.
 """
 
 import gc
@@ -7,12 +9,9 @@ import gc
 import numpy as np
 import torch
 
-from replication.judges.blip_vqa import BlipVQA
+from replication.classes import find_class
 from replication.judges.cache import scores_of
-from replication.judges.clip_score import ClipScore
-from replication.judges.detector import Detector
 from replication.judges.phrases import parts_of_complex
-from replication.judges.qwen2_5_vl import Qwen25VL
 
 ATTRIBUTE, SPATIAL, ACTION = "blip_vqa", "detector", "clip_score"
 PARTS = {"attribute": ATTRIBUTE, "spatial": SPATIAL, "action": ACTION}
@@ -39,48 +38,62 @@ def judges_of(benchmark, subtask, prompt):
     return (T2I_COMPBENCH[subtask],)
 
 
+def judges_needed(rows, config):
+    """The names of `judges_of` for each prompt of the frame `rows`; None where the prompts come from no benchmark.
+
+    Raises SystemExit where the panel `config` lacks one of them, or a verdict judge.
+    """
+    asked = None
+    if "benchmark" in rows:
+        asked = [judges_of(*row) for row in rows[["benchmark", "subtask", "prompt"]].itertuples(index=False)]
+    missing = {"verdict"}.union(*asked or ()) - set(config)
+    if missing:
+        raise SystemExit(
+            f"The judge {config['name']} has no {' and no '.join(sorted(missing))} in configs/judge/{config['name']}.yaml; "
+            "it needs a block `verdict` and, for prompts of benchmarks, benchmark_scores among its defaults."
+        )
+    return asked
+
+
 def load_judge(name, config, folders):
     """The judge `name` of the panel; folders: {name: folder} of downloaded models."""
-    judge = config[name]
-    if name == "verdict":
-        return Qwen25VL.load(folders[judge["name"]], judge)
-    if name == ATTRIBUTE:
-        return BlipVQA.load(folders[judge["name"]], judge)
-    if name == ACTION:
-        return ClipScore.load(folders[judge["name"]], judge)
-    detector = Detector.load(folders[judge["name"]], judge)
-    detector.colours = ClipScore.load(folders[config["colours"]["name"]], config["colours"])
-    return detector
+    block = config[name]
+    judge = find_class(block["class"]).load(folders.get(block["name"]), block)
+    if name == SPATIAL:
+        judge.colours = load_judge("colours", config, folders)
+    return judge
+
+
+def ask(name, images, rows, config, folders, answers):
+    """Scores (n,) of images by the judge `name`, which then makes room for the next one."""
+    judge = load_judge(name, config, folders)
+    scores = scores_of(judge, images, rows, answers / f"{config[name]['name']}.jsonl", config[name]["batch_size"])
+    del judge
+    gc.collect()
+    torch.cuda.empty_cache()
+    return scores
 
 
 def judge_images(images, rows, config, folders, answers):
-    """What the panel says of images (n, H, W, 3) uint8: the frame `rows` with three more columns.
+    """What the panel says of images (n, H, W, 3) uint8: the frame `rows` with two more columns, or three.
 
-    rows: columns prompt, subtask, benchmark and metadata (JSON; read of GenEval's prompts only). config: the `judge` of the
-    evaluation section. folders: of downloaded models, each under its name. answers: folder of what was answered before
-    (`replication.judges.cache`).
+    rows: columns prompt and, where the prompts come from benchmarks, subtask, benchmark and metadata (JSON; read of GenEval's
+    prompts only). config: the `judge` of the evaluation section. folders: of downloaded models, each under its name. answers:
+    folder of what was answered before (`replication.judges.cache`).
     Columns: truth, 1 where the verdict judge says so; truth_parsed, 0 where its answer had no score, and truth is 0; score, of
     the benchmark, in [0, 1].
     """
-    asked = [judges_of(*row) for row in rows[["benchmark", "subtask", "prompt"]].itertuples(index=False)]
+    asked = judges_needed(rows, config)
     folders = {folder.name: folder for folder in folders}
-    total, number = np.zeros(len(rows)), np.array([len(names) for names in asked])
-    for name in ("verdict", ATTRIBUTE, SPATIAL, ACTION):
-        of_judge = np.array([name == "verdict" or name in names for names in asked], bool)
-        if not of_judge.any():
-            continue
-        judge = load_judge(name, config, folders)
-        file = answers / f"{config[name]['name']}.jsonl"
-        rules = (rows["benchmark"] == "geneval") & (name == SPATIAL)
-        about = rows.assign(metadata=rows["metadata"].where(rules, None))
-        scores = scores_of(judge, images[of_judge], about[of_judge], file, config[name]["batch_size"])
-        if name == "verdict":
-            verdict = scores
-        else:
-            total[of_judge] += scores
-        del judge
-        gc.collect()
-        torch.cuda.empty_cache()
-    parsed = ~np.isnan(verdict)
-    judged = {"truth": (verdict == 1).astype(int), "truth_parsed": parsed.astype(int), "score": total / number}
-    return rows.drop(columns="metadata").assign(**judged)
+    verdict = ask("verdict", images, rows.assign(metadata=None), config, folders, answers)
+    judged = rows.assign(truth=(verdict == 1).astype(int), truth_parsed=(~np.isnan(verdict)).astype(int))
+    if asked is None:
+        return judged
+    total = np.zeros(len(rows))
+    for name in (ATTRIBUTE, SPATIAL, ACTION):
+        of_judge = np.array([name in names for names in asked])
+        if of_judge.any():
+            rules = (rows["benchmark"] == "geneval") & (name == SPATIAL)
+            about = rows.assign(metadata=rows["metadata"].where(rules, None))
+            total[of_judge] += ask(name, images[of_judge], about[of_judge], config, folders, answers)
+    return judged.drop(columns="metadata").assign(score=total / [len(names) for names in asked])

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 
-from hydra.utils import get_class
+from replication.classes import find_class
 
 
 def load_model(path, config):
@@ -11,12 +11,7 @@ def load_model(path, config):
     config: a file of configs/model; its `class` is the full name of a `UnifiedModel`, which reads the rest.
     Raises SystemExit with one sentence when there is no such class, or no such checkpoint.
     """
-    try:
-        adapter = get_class(config["class"])
-    except ImportError as error:
-        reason = str(error).splitlines()[0]
-        raise SystemExit(f"model.class is {config['class']}, which cannot be imported: {reason}") from error
-    return adapter.load(path, config)
+    return find_class(config["class"]).load(path, config)
 
 
 class UnifiedModel(ABC):
@@ -57,6 +52,11 @@ class UnifiedModel(ABC):
     @abstractmethod
     def written_answers(self, images, prompts, max_new_tokens):
         """The model's greedy answers to question(y) about each image, as a list of strings (paper section 1.3)."""
+
+    def answer(self, images, question, max_new_tokens):
+        """The model's greedy answer to any question about a list of images of any sizes, as a string: what the target
+        `understanding` asks for, and nothing else."""
+        raise SystemExit(f"{type(self).__name__} has no method `answer`, by which a harness would ask it questions.")
 
     @abstractmethod
     def image_log_probs(self, prompts, codes):

@@ -124,16 +124,13 @@ class JanusModel(UnifiedModel):
 
     @torch.no_grad()
     def written_answers(self, images, prompts, max_new_tokens):
-        input_ids, attention_mask = self._questions(prompts)
-        written = self.model.generate(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            pixel_values=self.pixel_values(images),
-            generation_mode="text",
-            do_sample=False,
-            max_new_tokens=max_new_tokens,
-        )
-        return self.processor.tokenizer.batch_decode(written[:, input_ids.shape[1] :], skip_special_tokens=True)
+        return self._write(self._questions(prompts), self.pixel_values(images), max_new_tokens)
+
+    @torch.no_grad()
+    def answer(self, images, question, max_new_tokens):
+        pixels = [self.pixel_values(image[None]) for image in images]
+        asked = self._tokenize([self._ask(question, len(images))])
+        return self._write(asked, torch.cat(pixels) if pixels else None, max_new_tokens)[0]
 
     def image_log_probs(self, prompts, codes):
         codes = codes.to(self.model.device)
@@ -227,12 +224,23 @@ class JanusModel(UnifiedModel):
                 raise ValueError(f"The answer {answer!r} must be one token of the model's vocabulary.")
         return torch.tensor(written[0][:-1], dtype=torch.long), *(ids[-1] for ids in written)
 
-    def _ask(self, question):
+    def _ask(self, question, images=1):
         processor = self.processor
         image = processor.image_token * processor.num_image_tokens
-        return self.turn.format(
-            image=f"{processor.image_start_token}{image}{processor.image_end_token}", question=question
+        image = f"{processor.image_start_token}{image}{processor.image_end_token}"
+        return self.turn.format(image="\n".join([image] * images), question=question)
+
+    def _write(self, asked, pixel_values, max_new_tokens):
+        input_ids, attention_mask = asked
+        written = self.model.generate(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            pixel_values=pixel_values,
+            generation_mode="text",
+            do_sample=False,
+            max_new_tokens=max_new_tokens,
         )
+        return self.processor.tokenizer.batch_decode(written[:, input_ids.shape[1] :], skip_special_tokens=True)
 
     def _questions(self, prompts):
         return self._tokenize([self._ask(self.question.format(prompt=prompt)) for prompt in prompts])
