@@ -13,7 +13,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from replication.claim_registry import REGISTERED, digest, load_claims, station_of
-from replication.claim_statistics import measure
+from replication.claim_statistics import measure, what_is_missing
 from replication.files import atomic_file
 from replication.resampling import holm
 
@@ -87,7 +87,7 @@ def judge(claims, data, runs):
     """Frames of `COLUMNS`, the claims with a verdict, and of `NOT_JUDGED`, the rest."""
     measured, not_judged, late = {}, [], 0
     for name, claim in tqdm(claims.items(), desc="claims"):
-        reason = why_not_judged(name, claim, runs)
+        reason = why_not_judged(name, claim, runs) or what_is_missing(claim, data)
         if reason is None:
             measured[name] = measure(claim, data)
         else:

@@ -24,7 +24,12 @@ from replication.models.checkpoint_checks import damaged_weights
 
 ATTEMPTS = 4
 FIRST_WAIT = 5  # seconds; doubled after every attempt
-PATTERNS = ["*.json", "*.txt", "*.jinja", "*.safetensors"]  # configurations, vocabularies, chat templates and weights; no pickles
+PATTERNS = [
+    "*.json",
+    "*.txt",
+    "*.jinja",
+    "*.safetensors",
+]  # configurations, vocabularies, chat templates and weights; no pickles
 
 
 def check_revision(repository, revision):
