@@ -24,7 +24,12 @@ from replication.style import COLORS, PAPER_COLOR, PAPER_MODELS, WIDTH, label, p
 from replication.tables.side_by_side import compared
 
 AREA = 6.0  # square points per percentage point, the same in both grids
-PAPER_LABELS = {"single_obj": "single object", "two_obj": "two objects", "color_attri": "color attribution"}
+PAPER_LABELS = {
+    "single_obj": "single object",
+    "two_obj": "two objects",
+    "color_attri": "color attribution",
+    "color_attr": "color attr.",
+}
 
 
 def grid_data(metrics):
@@ -71,7 +76,7 @@ def draw_grid(axes, cells, color):
     for column, row, percent, note in zip(x, y, cells["percent"], np.broadcast_to(notes, len(cells)), strict=True):
         axes.text(column, row, f"{percent:.0f}{note}", ha="center", va="center", fontsize=6.5)
     names = [two_lines(PAPER_LABELS.get(subtask, subtask)) for subtask in subtasks]
-    axes.set_xticks(range(len(subtasks)), names, fontsize=6)
+    axes.set_xticks(range(len(subtasks)), names, fontsize=6 if len(subtasks) < 10 else 5.5)
     axes.set_yticks(range(len(models)), [PAPER_MODELS.get(model, label(model)) for model in models])
     axes.set(xlim=(-0.5, len(subtasks) - 0.5), ylim=(len(models) - 0.4, -0.6))
     axes.tick_params(length=0)
@@ -119,9 +124,10 @@ def draw(metrics):
     """Figure and the frame of what it shows."""
     cells, strata = grid_data(metrics), strata_data(metrics)
     bases = cells.loc[cells["panel"] == "a", "model"].nunique()
+    across = max(2.6, 0.27 * cells.loc[cells["panel"] == "a", "subtask"].nunique())
     figure = plt.figure(figsize=(WIDTH, 1.35 + 0.36 * (bases + len(PAPER_MODELS))))
     grid = figure.add_gridspec(
-        2, 2, width_ratios=[2.6, 1], height_ratios=[bases, len(PAPER_MODELS)], wspace=0.2, hspace=0.5
+        2, 2, width_ratios=[across, 1], height_ratios=[bases, len(PAPER_MODELS)], wspace=0.2, hspace=0.5
     )
     top, bottom, right = (figure.add_subplot(cell) for cell in (grid[0, 0], grid[1, 0], grid[:, 1]))
     draw_grid(top, cells[cells["panel"] == "a"], COLORS["pretrained"])

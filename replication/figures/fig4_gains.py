@@ -25,7 +25,7 @@ from replication.style import COLORS, METHODS, WIDTH, label, panel, plt, publish
 from replication.tables.side_by_side import compared
 
 SHOWN = ("sft", "dpo")
-DIAMOND = {"marker": "D", "s": 11, "facecolor": "white", "linewidth": 0.8, "zorder": 4}
+DIAMOND = {"marker": "D", "s": 11, "facecolor": "white", "linewidth": 0.8, "zorder": 4, "clip_on": False}
 QUANTITIES = {"generation": "generation (%)", "unification": "unification (%)"}
 PAPER_CORRELATION = 0.53  # paper section 4, rho(gain, Nonunified)
 
@@ -166,10 +166,10 @@ def draw(metrics):
         for axes, quantity in ((left, "generation"), (right, "unification")):
             draw_published(axes, parts["paper"][parts["paper"]["quantity"] == quantity], shown)
         handles += published_handles("D")
-    place = (0.38, 1 - 0.252 / height)
+    place = (0.38, 0.88 + 0.18 / height)
     figure.legend(handles=handles, loc="lower center", bbox_to_anchor=place, ncols=4, handlelength=1)
     for axes, letter, x in ((left, "a", -0.5), (right, "b", -0.02)):
-        panel(axes, letter, x)
+        panel(axes, letter, x, 1 + 0.108 / height)
     panel(below, "c", -0.3, y=1.17)
     return figure, pd.concat([frame.assign(part=part) for part, frame in parts.items()], ignore_index=True)
 

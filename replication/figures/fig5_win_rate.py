@@ -161,7 +161,7 @@ def draw(metrics):
         axes.set_ylim(len(shown) - 0.5, -0.5)
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x")
-        panel(axes, letter, x)
+        panel(axes, letter, x, 1 + 0.111 / height)
     baseline = Line2D([], [], linestyle="", marker="D", markersize=4, color=COLORS["pretrained"], label="baseline")
     handles = [baseline]
     handles += [
@@ -178,7 +178,7 @@ def draw(metrics):
         handles += [
             Line2D([], [], marker=marker, label=f"paper, {name} SFT", **hollow) for marker, name in PAPER.values()
         ]
-    place = (0.5, 1 - 0.296 / height)
+    place = (0.5, 0.88 + 0.148 / height)
     figure.legend(handles=handles, loc="lower center", bbox_to_anchor=place, ncols=len(handles), columnspacing=1.2)
     parts = {"a": wins, "a, paper": paper, "b, c": changes}
     return figure, pd.concat([frame.assign(panel=name) for name, frame in parts.items()], ignore_index=True)

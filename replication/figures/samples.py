@@ -30,7 +30,9 @@ def draw(evaluations):
     """`evaluations`: (images frame, pixels) of the methods in COLUMNS order. Figure and the frame of what it shows."""
     drawn = [first_prompts(images, pixels) for images, pixels in evaluations]
     size = len(drawn[0]), len(COLUMNS)
-    figure, grid = plt.subplots(*size, figsize=(5.5, 0.72 * size[0]), gridspec_kw={"wspace": 1.1, "hspace": 0.14})
+    prompts = [textwrap.fill(prompt, 36) for prompt in drawn[0]["prompt"]]
+    row = 0.72 + 0.12 * max(0, max(prompt.count("\n") for prompt in prompts) - 2)  # inches
+    figure, grid = plt.subplots(*size, figsize=(5.5, row * size[0]), gridspec_kw={"wspace": 1.1, "hspace": 0.14})
     figure.subplots_adjust(left=0.4)
     for column, (method, rows, (_, pixels)) in enumerate(zip(COLUMNS, drawn, evaluations, strict=True)):
         grid[0, column].text(0.5, 1.15, METHODS[method], transform=grid[0, column].transAxes, ha="center")
@@ -43,10 +45,10 @@ def draw(evaluations):
             note += f"\nmodel: {'yes' if image['verdict'] == 1 else 'no'}"
             note += f"\nscore: {image['score']:.2f}" if "score" in image else ""
             axes.text(1.12, 0.5, note, transform=axes.transAxes, va="center", fontsize=6, linespacing=1.4)
-    for axes, (_, image) in zip(grid[:, 0], drawn[0].iterrows(), strict=True):
+    for axes, subtask, prompt in zip(grid[:, 0], drawn[0]["subtask"], prompts, strict=True):
         text = {"transform": axes.transAxes, "ha": "right", "fontsize": 7}
-        axes.text(-0.25, 0.72, label(image["subtask"]), va="bottom", color="#606060", **text | {"fontsize": 6})
-        axes.text(-0.25, 0.68, textwrap.fill(image["prompt"], 36), va="top", **text)
+        axes.text(-0.25, 0.72, label(subtask), va="bottom", color="#606060", **text | {"fontsize": 6})
+        axes.text(-0.25, 0.68, prompt, va="top", **text)
     data = pd.concat(
         [rows.assign(method=method) for method, rows in zip(COLUMNS, drawn, strict=True)], ignore_index=True
     )
