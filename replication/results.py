@@ -87,11 +87,18 @@ def of_benchmarks(metrics):
 
 
 def strata_of(metrics):
-    """{stratum: its subtasks} of what was evaluated, from easy to hard; subtasks in the order in which they were."""
+    """{stratum: its subtasks} of what was evaluated, from easy to hard; subtasks in the order in which they were.
+
+    Raises SystemExit for a subtask of no known stratum.
+    """
     names = metrics.loc[~is_group(metrics["subtask"]), "subtask"].unique()
     stratum_of = scenes.STRATUM_OF
     if of_benchmarks(metrics):
-        stratum_of = {name: benchmark_prompts.STRATUM_OF[PAPER_SUBTASKS[name][0]] for name in names}
+        strata = benchmark_prompts.STRATUM_OF
+        stratum_of = {name: strata[benchmark] for benchmark, subtasks in BENCHMARKS.items() for name in subtasks}
+    unknown = [name for name in names if name not in stratum_of]
+    if unknown:
+        raise SystemExit(f"No stratum is known for {', '.join(unknown)}; add them to replication/results.py.")
     members = {stratum: [name for name in names if stratum_of[name] == stratum] for stratum in STRATA}
     return {stratum: subtasks for stratum, subtasks in members.items() if subtasks}
 

@@ -473,6 +473,8 @@ def test_strata_and_overalls_are_those_of_the_prompts(metrics, benchmarks):
     assert overalls_of(benchmarks) == {"overall_t2i_compbench": t2i, "overall_geneval": geneval}
     fewer = benchmarks[~benchmarks["subtask"].isin(t2i) & (benchmarks["subtask"] != "position")]
     assert strata_of(fewer) == {"easy": [name for name in geneval if name != "position"]}
+    with pytest.raises(SystemExit, match="No stratum is known for numeracy; add"):
+        strata_of(benchmarks.replace({"subtask": {"counting": "numeracy"}}))
 
 
 def test_fig2_sets_the_papers_cells_below_ours(benchmarks):

@@ -64,7 +64,8 @@ def test_the_whole_preset_runs_on_small_checkpoints_and_real_prompts(taught_chec
         assert len(counted) and counted["value"].notna().all()
         images = pd.read_csv(results / experiment / "seed=0/evaluation/images.csv")
         assert set(images["benchmark"]) == {"t2i_compbench", "geneval"}
-        assert images["score"].between(0, 1).all() and images["answer"].notna().any()
+        assert images["score"].between(-1, 1).all()  # a cosine of random weights may be negative
+        assert images["answer"].notna().any()
         for table in ("tab5_t2i_compbench", "tab6_geneval"):  # every cell that has something to count is filled
             cells = pd.read_csv(results / f"figures/{table}.csv")
             counted = cells[(cells["method"] == metrics["method"][0]) & (cells["metric"] != "understanding_win_rate")]

@@ -76,15 +76,15 @@ def changes_data(metrics):
             "balanced_accuracy": accuracy - runs(metrics, "pretrained", "balanced_accuracy")[0].loc[accuracy.index],
             "false_positive_rate": false_positive_change(metrics, method),
         }
+        if of_benchmarks(metrics):
+            del changes["balanced_accuracy"]  # there are no labelled scenes
         for metric, change in changes.items():
             for subtask in rows_of(metrics):
                 points = 100 * change[subtask]
                 mean, low, high, _ = mean_over_runs(points, models)
                 rows.append((method, metric, subtask, np.nan, mean, low, high))
                 rows += [(method, metric, subtask, seed, value, np.nan, np.nan) for seed, value in points.items()]
-    changes = pd.DataFrame(rows, columns=["method", "metric", "subtask", "seed", "change", "low", "high"])
-    measured = changes.groupby("metric")["change"].transform(lambda values: values.notna().any())
-    return changes[measured].reset_index(drop=True)  # without scenes there is no balanced accuracy
+    return pd.DataFrame(rows, columns=["method", "metric", "subtask", "seed", "change", "low", "high"])
 
 
 def false_positive_change(metrics, method):
@@ -140,13 +140,8 @@ def draw_changes(axes, changes, metric, shown):
 
 def draw(metrics):
     """Figure and the frame of what it shows."""
-    wins, changes, paper, shown = (
-        win_rate_data(metrics),
-        changes_data(metrics),
-        published_data(metrics),
-        rows_of(metrics),
-    )
-    quantities = [metric for metric in CHANGES if (changes["metric"] == metric).any()]
+    wins, changes, paper = win_rate_data(metrics), changes_data(metrics), published_data(metrics)
+    shown, quantities = rows_of(metrics), changes["metric"].unique()
     ratios, height = [1.5, *(1 for _ in quantities)], 0.37 * len(shown)
     figure, panels = plt.subplots(
         1, len(ratios), figsize=(WIDTH, height), sharey=True, width_ratios=ratios, gridspec_kw={"wspace": 0.32}
