@@ -1,7 +1,8 @@
 """What a claim measures: one function per statistic of configs/claims.yaml, and its estimate, interval and p-value.
 
 The results at hand are a dict of frames with the columns experiment, model (base model), seed and subtask:
-    images      the models' own images: stratum, prompt_id, image, truth, verdict
+    images      the models' own images: stratum, prompt_id, image, truth, verdict; at the paper's scale also the benchmark's
+                score in [0, 1], which is then generation, as in metrics.csv, and truth is what a judge says
     pretrained  verdicts on the pre-trained model's images: prompt_id, truth, before, after
     probes      verdicts on held-out labelled scenes: probe_id, label, verdict; scenes 2k and 2k + 1 are a right one and a
                 near miss of one prompt
@@ -29,6 +30,7 @@ from replication.resampling import (
     resampled_lead,
     sign_flip_test,
 )
+from replication.scenes import STRATA
 from replication.statistics import LEVEL
 
 RUN = ["model", "seed", "subtask"]
@@ -42,6 +44,28 @@ def part(frame, unit, top, bottom=1):
     """Sums of `top` and `bottom` (series on the rows of `frame`, or numbers) in each run and each unit."""
     rows = frame[RUN].assign(unit=unit, top=top, bottom=bottom).astype({"top": float, "bottom": float})
     return rows.groupby([*RUN, "unit"])[["top", "bottom"]].sum().reset_index()
+
+
+def what_is_missing(claim, data):
+    """What a claim is about and the results of its experiments do not hold, as a sentence; None where they hold all."""
+    of_claim, statistic = claim["of"], claim["statistic"]
+    if statistic in ("nonunified_by_stratum", "weak_generation_by_stratum"):
+        absent = [
+            stratum
+            for stratum in STRATA
+            if not (of(data["images"], of_claim["experiment"])["stratum"] == stratum).any()
+        ]
+        if absent:
+            return f"needs every stratum: no prompts of the {' and the '.join(absent)} one were evaluated"
+    scenes = statistic == "hidden_harm" or "balanced_accuracy" in of_claim.get("metrics", [])
+    if scenes and not data["probes"]["experiment"].isin(claim["needs"]).any():
+        return "needs held-out labelled scenes: none were judged"
+    if (
+        of_claim.get("gap_from") == "the other images"
+        and not (of(data["images"], of_claim["before"])["image"] > 0).any()
+    ):
+        return "needs several images of a prompt: the pre-trained model drew one"
+    return None
 
 
 def nonunified_by_stratum(data, experiment):
@@ -73,7 +97,8 @@ def level(data, metric, experiment):
         return part(probes, probes["probe_id"] // 2, probes["verdict"] == probes["label"])
     images = of(data["images"], experiment)
     images = images[images["image"] == 0]
-    top = {"generation": images["truth"] == 1, "nonunified": images["verdict"] == 0}[metric]
+    right = images["score"] if "score" in images else images["truth"] == 1
+    top = {"generation": right, "nonunified": images["verdict"] == 0}[metric]
     return part(images, images["prompt_id"], top)
 
 

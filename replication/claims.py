@@ -13,7 +13,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from replication.claim_registry import REGISTERED, digest, load_claims, station_of
-from replication.claim_statistics import measure
+from replication.claim_statistics import measure, what_is_missing
 from replication.files import atomic_file
 from replication.resampling import holm
 
@@ -90,7 +90,7 @@ def judge(claims, data, runs, only=None):
     for name, claim in tqdm(claims.items(), desc="claims"):
         if only and name not in only:
             continue
-        reason = why_not_judged(name, claim, runs)
+        reason = why_not_judged(name, claim, runs) or what_is_missing(claim, data)
         if reason is None:
             measured[name] = measure(claim, data)
         else:

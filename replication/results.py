@@ -7,14 +7,27 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from replication import benchmark_prompts, scenes
 from replication.metrics import JUDGES
-from replication.scenes import STRATA, SUBTASKS
+from replication.scenes import STRATA
 from replication.statistics import cluster_bootstrap_ci, wilson_interval
 
 GROUPS = (*STRATA, "overall")
 
-# Our subtasks and the paper's (benchmark, name in results.csv) where they bear the same name. Its colour, position and
-# science subtasks have no counterpart here.
+BENCHMARKS = {  # subtasks of the paper's scale in the paper's order, each with the paper's name and its images (paper 1.4)
+    "t2i_compbench": {name: (name, 300) for name in ("texture", "shape", "color", "spatial", "non_spatial", "complex")},
+    "geneval": {
+        "single_object": ("single", 80),
+        "two_object": ("two", 99),
+        "counting": ("counting", 80),
+        "colors": ("colors", 94),
+        "position": ("position", 100),
+        "color_attr": ("colorattr", 100),
+    },
+}
+
+# Subtasks and the paper's (benchmark, name in results.csv): those of the embedded world where they bear the same name (the
+# paper's colour, position and science subtasks have no counterpart there), and those of the benchmarks.
 PAPER_SUBTASKS = {
     "single_object": ("geneval", "single"),
     "two_objects": ("geneval", "two"),
@@ -27,6 +40,9 @@ PAPER_SUBTASKS = {
     "complex": ("t2i_compbench", "complex"),
     "overall": ("t2i_compbench", "overall"),
 }
+for _benchmark, _subtasks in BENCHMARKS.items():
+    PAPER_SUBTASKS |= {name: (_benchmark, theirs) for name, (theirs, _) in _subtasks.items()}
+    PAPER_SUBTASKS[f"overall_{_benchmark}"] = (_benchmark, "overall")
 
 
 def parse_arguments(description):
@@ -58,6 +74,49 @@ def read_of_runs(files):
             raise SystemExit(f"{file} lies in no folder <experiment>/seed=<number>, so its run is unknown.")
         frames.append(pd.read_csv(file).assign(experiment=run[1], seed=int(run[2])))
     return pd.concat(frames, ignore_index=True)
+
+
+def is_group(subtasks):
+    """Where a series of metrics.csv's column subtask names a stratum or an overall."""
+    return subtasks.isin(GROUPS) | subtasks.str.startswith("overall_")
+
+
+def of_benchmarks(metrics):
+    """Whether the prompts are those of the paper's benchmarks, each of which has an overall of its own."""
+    return metrics["subtask"].str.startswith("overall_").any()
+
+
+def strata_of(metrics):
+    """{stratum: its subtasks} of what was evaluated, from easy to hard; subtasks in the order in which they were.
+
+    Raises SystemExit for a subtask of no known stratum.
+    """
+    names = metrics.loc[~is_group(metrics["subtask"]), "subtask"].unique()
+    stratum_of = scenes.STRATUM_OF
+    if of_benchmarks(metrics):
+        strata = benchmark_prompts.STRATUM_OF
+        stratum_of = {name: strata[benchmark] for benchmark, subtasks in BENCHMARKS.items() for name in subtasks}
+    unknown = [name for name in names if name not in stratum_of]
+    if unknown:
+        raise SystemExit(f"No stratum is known for {', '.join(unknown)}; add them to replication/results.py.")
+    members = {stratum: [name for name in names if stratum_of[name] == stratum] for stratum in STRATA}
+    return {stratum: subtasks for stratum, subtasks in members.items() if subtasks}
+
+
+def overalls_of(metrics):
+    """{overall: the subtasks that it is the mean of}: one of each benchmark, as in the paper, or one of the embedded world."""
+    subtasks = [name for names in strata_of(metrics).values() for name in names]
+    if not of_benchmarks(metrics):
+        return {"overall": subtasks}
+    members = {
+        benchmark: [name for name in subtasks if PAPER_SUBTASKS[name][0] == benchmark] for benchmark in BENCHMARKS
+    }
+    return {f"overall_{benchmark}": names for benchmark, names in members.items() if names}
+
+
+def rows_of(metrics):
+    """What figures and tables show of each model, in their order: the subtasks from easy to hard, then the overalls."""
+    return [name for names in [*strata_of(metrics).values(), overalls_of(metrics)] for name in names]
 
 
 def paper_values(name):
@@ -93,7 +152,7 @@ def pooled(metrics, metric, by):
 
     The subtask column may be replaced by the stratum beforehand; strata and overall rows are left out.
     """
-    rows = metrics[(metrics["metric"] == metric) & metrics["subtask"].isin(SUBTASKS)]
+    rows = metrics[(metrics["metric"] == metric) & ~is_group(metrics["subtask"])]
     rows = rows.assign(k=(rows["value"] * rows["n"]).round().where(rows["n"] > 0, 0))
     counts = rows.groupby(by, sort=False)[["k", "n"]].sum().reset_index()
     intervals = [wilson_interval(k, n) for k, n in zip(counts["k"], counts["n"], strict=True)]

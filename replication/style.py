@@ -5,6 +5,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import seaborn as sns
+from matplotlib.lines import Line2D
 
 from replication.files import atomic_file
 
@@ -29,6 +30,13 @@ CURRICULUM = {
     "c_sft_random": "SFT + random samples",
     "c_sft_steps": "SFT + extra steps",
     "c_dpo": "C-DPO",
+}
+NAMES = {  # of the paper's scale, where `label` would not do
+    "janus_pro_7b-0": "Janus-Pro-7B",
+    "janus_pro_1b-0": "Janus-Pro-1B",
+    "overall_t2i_compbench": "T2I-CompBench",
+    "overall_geneval": "GenEval",
+    "color_attr": "color attribution",
 }
 PAPER_COLOR = "#8C8C8C"
 TRUE_COLOR, FALSE_COLOR = "#009E73", "#CC79A7"
@@ -75,12 +83,25 @@ sns.set_theme(
 
 def label(name):
     """Readable name of a subtask, stratum or model, such as "two objects"."""
+    name = NAMES.get(name, name)
     return name.replace("embedded_janus-", "base ").replace("non_spatial", "non-spatial").replace("_", " ")
 
 
 def two_lines(name):
     """`label` broken for a narrow tick."""
     return label(name).replace(" ", "\n", 1).replace("non-", "non-\n")
+
+
+def published_edges(verdicts):
+    """Edge colours of the paper's cells beside ours: black where ours differ beyond binomial noise."""
+    return ["black" if verdict == "beyond noise" else PAPER_COLOR for verdict in verdicts]
+
+
+def published_handles(marker):
+    """Entries of a legend for marks with `published_edges`."""
+    style = {"linestyle": "", "marker": marker, "markersize": 3.5, "markerfacecolor": "white"}
+    notes = {"paper": PAPER_COLOR, "paper, ours differs beyond noise": "black"}
+    return [Line2D([], [], color=color, label=note, **style) for note, color in notes.items()]
 
 
 def panel(axes, letter, x, y=1.03):

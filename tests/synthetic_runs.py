@@ -3,7 +3,9 @@
 import numpy as np
 import pandas as pd
 
+from replication.benchmark_prompts import STRATUM_OF as STRATUM_OF_BENCHMARK
 from replication.metrics import summarise
+from replication.results import BENCHMARKS
 from replication.scenes import STRATUM_OF, SUBTASKS
 
 GAINS = {"pretrained": 0.0, "sft": 0.1, "sft_accept_all": 0.05, "dpo": 0.07}
@@ -214,3 +216,36 @@ def evaluation_images(seed):
     ]
     frame = pd.DataFrame(rows).assign(truth=draws(rng, 0.5, len(rows)), verdict=draws(rng, 0.5, len(rows)))
     return frame, rng.integers(0, 256, (2 * len(SUBTASKS), 24, 24, 3), dtype=np.uint8)
+
+
+def benchmark_frames(method, seed, prompts=40, model="janus_pro_7b-0"):
+    """What `summarise` takes of an invented run at the paper's scale: images with their benchmark and its score, no labelled
+    scenes, changed verdicts; later subtasks are harder."""
+    rng = np.random.default_rng([seed, [*GAINS].index(method), 1])
+    names = [(benchmark, subtask) for benchmark, subtasks in BENCHMARKS.items() for subtask in subtasks]
+    count = 4 if method == "pretrained" else 1
+    rows = [
+        {"benchmark": benchmark, "stratum": STRATUM_OF_BENCHMARK[benchmark], "subtask": subtask, "image": image}
+        for benchmark, subtask in names
+        for _ in range(prompts)
+        for image in range(count)
+    ]
+    images = pd.DataFrame(rows)
+    number = images["subtask"].map({subtask: index for index, (_, subtask) in enumerate(names)})
+    images["prompt_id"] = np.arange(len(images)) // count
+    images["truth"] = draws(rng, 0.8 - 0.05 * number + GAINS[method], len(images))
+    images["score"] = np.clip(0.3 + 0.4 * images["truth"] + 0.2 * rng.random(len(images)), 0, 1)
+    images["verdict"] = np.where(rng.random(len(images)) < 0.85, images["truth"], 1 - images["truth"])
+    images = images.assign(parsed=1, truth_parsed=1)
+    old = images[["prompt_id", "subtask", "stratum", "image", "truth"]].assign(before=images["verdict"])
+    old["after"] = np.where(rng.random(len(old)) < 0.06, 1 - old["before"], old["before"])
+    scenes = pd.DataFrame(columns=["probe_id", "subtask", "stratum", "label", "alignment_logit", "verdict"])
+    identity = {"preset": "test", "experiment": EXPERIMENTS.get(method, method), "method": method}
+    identity |= {"model": model, "seed": seed}
+    return images, scenes, None if method == "pretrained" else old, identity
+
+
+def benchmark_runs(methods=("pretrained", "sft", "dpo"), seeds=3, prompts=40):
+    """Metrics of invented runs at the paper's scale, judged by a Qwen."""
+    frames = [benchmark_frames(method, seed, prompts) for method in methods for seed in range(seeds)]
+    return pd.concat([summarise(*frame, "qwen2_5_vl_7b") for frame in frames], ignore_index=True)

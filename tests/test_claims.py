@@ -360,6 +360,66 @@ def test_nothing_to_count_is_inconclusive(results):
         assert row["verdict"] == "inconclusive" and row[["estimate", "ci_low", "ci_high"]].isna().all()
 
 
+# The paper's scale
+
+
+def reason_of(name):
+    """What preset `paper` says of a claim; None where it judges it."""
+    claim, ran = ALL[name], {"baseline", "sft", "dpo", "c_sft", "c_dpo"}
+    missing = [experiment for experiment in claim["needs"] if experiment not in ran]
+    if station_of(claim) == "kernel":
+        return "not run: needs sft (its kernel, by the target dynamics)"
+    if missing:
+        return f"not run: needs {', '.join(missing)}"
+    if name in ("non_unified_in_every_stratum", "gap_is_weak_generation"):
+        return "needs every stratum: no prompts of the hard one were evaluated"
+    if name.endswith("balanced_accuracy"):
+        return "needs held-out labelled scenes: none were judged"
+    return None
+
+
+@pytest.fixture
+def benchmarks(results):
+    """The results as they are at the paper's scale: one model, no hard stratum, no scenes, scores, and five experiments."""
+    data, runs = results
+    ran = ["baseline", "sft", "dpo", "c_sft", "c_dpo"]
+    data = {name: data[name][data[name]["experiment"].isin(ran)].assign(model="m") for name in ("images", "pretrained")}
+    data = {name: frame[frame["stratum"] != "hard"] for name, frame in data.items()}
+    data["images"] = data["images"].assign(score=0.2 + 0.5 * data["images"]["truth"])
+    data["probes"] = results[0]["probes"][:0]
+    return data, runs[runs["experiment"].isin(ran) & (runs["station"] == "evaluation")]
+
+
+def test_what_the_papers_scale_cannot_judge_has_a_plain_reason(benchmarks):
+    judged, rest = judge(ALL, *benchmarks)
+    expected = {name: reason_of(name) for name in ALL}
+    assert rest.set_index("claim")["reason"].to_dict() == {name: why for name, why in expected.items() if why}
+    assert list(judged["claim"]) == [name for name, why in expected.items() if why is None] and len(judged) == 12
+    assert judged["estimate"].notna().all() and judged["test"].str.endswith(f"over {len(ALL)} claims").all()
+
+
+def test_generation_at_the_papers_scale_is_the_benchmarks_score(benchmarks):
+    data, _ = benchmarks
+    first = data["images"][data["images"]["image"] == 0].groupby("experiment")[["truth", "score"]].mean()
+    estimate = claim_statistics.measure(ALL["sft_improves_generation"], data)[0]
+    assert estimate == pytest.approx(100 * (first["score"]["sft"] - first["score"]["baseline"]))
+    assert estimate == pytest.approx(50 * (first["truth"]["sft"] - first["truth"]["baseline"]))
+
+
+def test_one_image_of_each_prompt_leaves_no_others(benchmarks):
+    data, runs = benchmarks
+    data["images"] = data["images"][data["images"]["image"] == 0]
+    rest = judge(ALL, data, runs)[1].set_index("claim")["reason"]
+    assert rest["gain_grows_with_gap_on_other_images"] == (
+        "needs several images of a prompt: the pre-trained model drew one"
+    )
+    assert "gain_grows_with_gap" not in rest.index
+
+
+def test_the_embedded_world_lacks_nothing(results):
+    assert all(claim_statistics.what_is_missing(claim, results[0]) is None for claim in ALL.values())
+
+
 # The decision rule
 
 

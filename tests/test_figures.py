@@ -8,7 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import binomtest, mannwhitneyu, spearmanr
-from synthetic_runs import all_runs, curriculum_runs, evaluation_images, poor_supervision_runs, write_judged_runs
+from synthetic_runs import (
+    all_runs,
+    benchmark_runs,
+    curriculum_runs,
+    evaluation_images,
+    poor_supervision_runs,
+    write_judged_runs,
+)
 
 from replication.figures import (
     co_degradation,
@@ -21,7 +28,7 @@ from replication.figures import (
     samples,
 )
 from replication.metrics import rogan_gladen
-from replication.results import paper_cell, read_metrics
+from replication.results import BENCHMARKS, overalls_of, paper_cell, read_metrics, rows_of, strata_of
 from replication.scenes import STRATA, SUBTASKS
 from replication.style import save
 from replication.tables import tab1_main, tab_base_model, tab_curriculum, tab_judges
@@ -33,6 +40,12 @@ FIGURES = ["fig2_nonunified", "fig3_weak_generation", "fig4_gains", "fig5_win_ra
 @pytest.fixture(scope="module")
 def metrics():
     return all_runs()
+
+
+@pytest.fixture(scope="module")
+def benchmarks():
+    """Metrics at the paper's scale."""
+    return benchmark_runs(seeds=2)
 
 
 @pytest.fixture(scope="module")
@@ -446,6 +459,105 @@ def test_base_model_table_passes_and_fails(tmp_path):
     assert "FAIL" in table["base 1"].to_string() and "at least 85" in table["criterion"].tolist()
     with pytest.raises(SystemExit, match="base=<number>"):
         tab_base_model.read_quality(["quality.csv"])
+
+
+# The paper's scale
+
+
+def test_strata_and_overalls_are_those_of_the_prompts(metrics, benchmarks):
+    """Both worlds have a counting and a complex: hard in the embedded one, of an easy and a medium benchmark in the other."""
+    assert {stratum: tuple(names) for stratum, names in strata_of(metrics).items()} == STRATA
+    assert rows_of(metrics) == [*SUBTASKS, "overall"]
+    t2i, geneval = (list(subtasks) for subtasks in BENCHMARKS.values())
+    assert strata_of(benchmarks) == {"easy": geneval, "medium": t2i}
+    assert overalls_of(benchmarks) == {"overall_t2i_compbench": t2i, "overall_geneval": geneval}
+    fewer = benchmarks[~benchmarks["subtask"].isin(t2i) & (benchmarks["subtask"] != "position")]
+    assert strata_of(fewer) == {"easy": [name for name in geneval if name != "position"]}
+    with pytest.raises(SystemExit, match="No stratum is known for numeracy; add"):
+        strata_of(benchmarks.replace({"subtask": {"counting": "numeracy"}}))
+
+
+def test_fig2_sets_the_papers_cells_below_ours(benchmarks):
+    _, data = fig2_nonunified.draw(benchmarks)
+    cells = data[data["panel"] == "a"].set_index(["model", "subtask"])
+    assert len(cells) == 24 and cells.loc[("paper", "counting"), "percent"] == 2.5  # of GenEval, paper Table 6
+    assert (
+        cells.loc[("paper", "complex"), "stratum"] == "medium" and cells.loc[("paper", "counting"), "stratum"] == "easy"
+    )
+    ours, paper = (cells.loc[(name, "shape")] for name in ("janus_pro_7b-0", "paper"))
+    assert ours["percent"] == pytest.approx(
+        100 * value(benchmarks, "pretrained", "nonunified", "shape")["value"].mean()
+    )
+    beyond = abs(ours["percent"] - 43) > paper["tolerance"]
+    assert paper["percent"] == 43 and paper["verdict"] == ("beyond noise" if beyond else "within noise")
+    assert list(data.loc[data["panel"] == "c", "stratum"].unique()) == ["easy", "medium", "overall"]
+
+
+def test_fig3_names_its_judge_and_counts_every_subtask(benchmarks):
+    figure, data = fig3_weak_generation.draw(benchmarks)
+    counts = data[data["panel"] == "a"].set_index("group")
+    assert len(counts) == 12 and set(counts["checked_by"]) == {"qwen2_5_vl_7b"}
+    assert data.loc[data["panel"] == "b", "group"].tolist() == ["medium", "easy"]
+    assert data.loc[data["panel"] == "b", "n"].sum() == counts["n"].sum()
+    drawn = [points.get_offsets() for points in figure.axes[0].collections if len(points.get_offsets()) == 2]
+    assert sorted(offsets[1][1] for offsets in drawn) == [84.6, 86.2]  # the paper's Janus-Pro on texture
+
+
+def test_fig4_and_fig5_set_the_papers_cells_beside_ours(benchmarks):
+    _, gains = fig4_gains.draw(benchmarks)
+    paper = gains[gains["part"] == "paper"].set_index(["quantity", "method", "subtask"])["after"]
+    assert len(paper) == 2 * 2 * 14
+    assert paper["generation", "sft", "texture"] == 53.93 and paper["unification", "dpo", "color_attr"] == 87
+    assert paper["generation", "dpo", "overall_geneval"] == 79.2
+    assert len(gains[(gains["part"] == "scatter") & (gains["method"] == "sft")]) == 12
+
+    figure, wins = fig5_win_rate.draw(benchmarks)
+    assert len(figure.axes) == 2 and "balanced_accuracy" not in set(wins["metric"])  # as there are no labelled scenes
+    paper = wins[wins["panel"] == "a, paper"].set_index(["method", "subtask"])["percent"]
+    assert round(paper["sft", "spatial"], 2) == 26.67 and round(paper["dpo", "overall_t2i_compbench"], 2) == 55.62
+    ours = wins[(wins["panel"] == "a") & (wins["method"] == "dpo")].set_index("subtask")
+    geneval = list(BENCHMARKS["geneval"])
+    assert ours.loc["overall_geneval", ["k", "n"]].tolist() == ours.loc[geneval, ["k", "n"]].sum().tolist()
+
+
+def test_table1_marks_what_is_beyond_noise_and_what_was_not_run(benchmarks, tmp_path):
+    data = tab1_main.table_data(benchmarks[benchmarks["method"] != "dpo"])
+    assert "balanced_accuracy" not in set(data["metric"]) and list(data["method"].unique()) == [
+        "pretrained",
+        "sft",
+        "dpo",
+    ]
+    table = tab1_main.layout(data)
+    assert table.loc[("Generation ↑", "GenEval"), ("ours", "DPO")] == "not run"
+    assert table.loc[("Generation ↑", "GenEval"), ("paper", "DPO")] == "79.2"
+    row = data.set_index(["metric", "subtask", "method"]).loc["generation", "spatial", "sft"]
+    assert row["paper"] == 23.73 and row["percent"] - 23.73 > row["tolerance"]  # invented images are far too good
+    assert table.loc[("Generation ↑", "spatial"), ("paper", "SFT")] == f"23.7 ± {row['tolerance']:.1f}*"
+    save_table(table, data, tmp_path / "tab1_main")
+    assert "_" not in (tmp_path / "tab1_main.tex").read_text()
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_model_without_cells_in_the_paper_is_drawn_all_the_same(name, benchmarks, tmp_path):
+    """Janus-Pro-1B, whose one run leaves win rates of nothing."""
+    small = benchmarks[benchmarks["seed"] == 0].assign(model="janus_pro_1b-0")
+    empty = (small["metric"] == "understanding_win_rate") & (small["subtask"] == "colors")
+    small.loc[empty, ["value", "n"]] = (0.5, 0)
+    _, data = drawn = draw(name, small)
+    save(*drawn, tmp_path / name)
+    assert "verdict" not in data or set(data["verdict"].dropna()) == {"not run"}
+
+
+def test_samples_say_what_judge_and_benchmark_say():
+    images, pixels = evaluation_images(0)
+    names = dict(zip(SUBTASKS, BENCHMARKS["geneval"], strict=False))
+    chosen = images["subtask"].isin(names)
+    images = images[chosen].assign(score=0.25, prompt="a photo of a rather long list of things " * 4)
+    images["subtask"] = images["subtask"].map(names)
+    figure, data = samples.draw([(images, pixels[: 2 * len(names)])] * 3)
+    assert data["subtask"].tolist() == [*BENCHMARKS["geneval"]] * 3
+    notes = [text.get_text() for axes in figure.axes for text in axes.texts if "judge" in text.get_text()]
+    assert len(notes) == 18 and all(note.endswith("score: 0.25") for note in notes)
 
 
 def test_command_lines_write_their_files_without_torch(metrics, arms, judged, tmp_path):

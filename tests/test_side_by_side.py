@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from replication.results import paper_cell, read_metrics
+from replication.results import BENCHMARKS, paper_cell, read_metrics
 from replication.tables import side_by_side, tab5_t2i_compbench, tab6_geneval
 
 IDENTITY = {"preset": "paper", "experiment": "sft", "model": "janus_pro_7b-0", "method": "sft"}
@@ -47,7 +47,7 @@ def test_cells_are_within_or_beyond_noise_or_not_run():
     are 516.4 and 546.4 of 902, and 1.96 sqrt(p (1 - p) 0.005) is 6.86 and 6.77 points."""
     for value, allowed, said in ((0.5893, 6.86, "within noise"), (0.6393, 6.77, "beyond noise")):
         metrics = rows({("texture", "generation"): value, ("texture", "understanding_win_rate"): 0.6}, seeds=(0, 1))
-        data = side_by_side.table_data(metrics, "t2i_compbench", tab5_t2i_compbench.SUBTASKS)
+        data = side_by_side.table_data(metrics, "t2i_compbench")
         cell = data.set_index(["method", "subtask", "metric"]).loc["sft", "texture", "generation"]
         assert cell["paper"] == pytest.approx(53.93) and cell["ours"] == pytest.approx(100 * value) and cell["n"] == 600
         assert cell["tolerance"] == pytest.approx(allowed, abs=0.01) and cell["verdict"] == said
@@ -61,14 +61,14 @@ def test_cells_are_within_or_beyond_noise_or_not_run():
 def test_win_rates_have_our_number_of_changed_verdicts_and_may_have_none():
     for n, said in ((60, "within noise"), (0, "no change")):
         metrics = rows({("texture", "understanding_win_rate"): 0.5}, n=n)
-        data = side_by_side.table_data(metrics, "t2i_compbench", tab5_t2i_compbench.SUBTASKS)
+        data = side_by_side.table_data(metrics, "t2i_compbench")
         cell = data.set_index(["method", "subtask", "metric"]).loc["sft", "texture", "understanding_win_rate"]
         assert cell["verdict"] == said and cell["paper"] == pytest.approx(65.22)
 
 
 def test_other_models_and_the_embedded_world_are_not_these_cells():
     metrics = rows({("shape", "generation"): 0.5}, model="embedded_janus-0")
-    data = side_by_side.table_data(metrics, "t2i_compbench", tab5_t2i_compbench.SUBTASKS)
+    data = side_by_side.table_data(metrics, "t2i_compbench")
     assert (data["verdict"] == "not run").all()
 
 
@@ -77,7 +77,7 @@ def test_a_run_that_is_the_paper_is_within_noise_everywhere(table, tmp_path):
     benchmark = {tab5_t2i_compbench: "t2i_compbench", tab6_geneval: "geneval"}[table]
     paper = pd.read_csv(side_by_side.__file__.replace("tables/side_by_side.py", "paper_values/results.csv"))
     paper = paper[(paper["benchmark"] == benchmark) & (paper["model"] == "janus_pro_7b")]
-    names = {theirs: name for name, (theirs, _) in table.SUBTASKS.items()} | {"overall": f"overall_{benchmark}"}
+    names = {theirs: name for name, (theirs, _) in BENCHMARKS[benchmark].items()} | {"overall": f"overall_{benchmark}"}
     frames = [
         rows({(names[row.subtask], row.metric): row.percent / 100}, method=row.method, experiment=row.method)
         for row in paper.itertuples()

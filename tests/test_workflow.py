@@ -118,12 +118,15 @@ def default_plan(checkout):
 
 
 def test_the_plan_of_the_papers_scale(checkout):
-    """Downloads, then three runs of baseline, SFT, DPO and two curricula; Tables 5 and 6, and nothing of the embedded world."""
+    """Downloads, then three runs of baseline, SFT, DPO and two curricula; figures 2 to 5, samples, Tables 1, 5 and 6 and the
+    claims, and nothing of the embedded world."""
     jobs = Counter({"benchmark_files": 1, "hub_model": 1, "prompts": 1, "hub_judge": 5})
     jobs += Counter({job: 3 for job in ("baseline_evaluation", "candidates")})
     stations = ("supervision", "post_training", "evaluation")
     jobs += Counter({f"{rule} {name}": 3 for rule in stations for name in ("sft", "dpo")})
-    jobs += curriculum(("c_sft", "c_dpo"), runs=3) + shown("tab5_t2i_compbench", "tab6_geneval")
+    jobs += curriculum(("c_sft", "c_dpo"), runs=3) + JUDGED
+    jobs += shown("fig2_nonunified", "fig3_weak_generation", "fig4_gains", "fig5_win_rate", "samples")
+    jobs += shown("tab1_main", "tab5_t2i_compbench", "tab6_geneval")
     assert planned(checkout, "--config", "preset=paper") == jobs
     assert planned(checkout, "--config", "preset=paper", 'overrides=["choices.model=janus_pro_1b"]') == jobs
     embedded = planned(checkout, "--config", "preset=smoke")

@@ -1,30 +1,53 @@
 """Fig. 2: how often unified models reject the images they generate themselves.
 
 (a) our base models by subtask, (b) the paper's six models on its nine tasks (its Fig. 2c), (c) our strata: the mean over
-runs with its 95 % interval, and every run. Lower is more unified.
+runs with its 95 % interval, and every run. Lower is more unified. At the paper's scale, (a) has the paper's cells of the same
+subtasks (its Tables 5 and 6) below ours, with an asterisk where ours differ beyond binomial noise.
 """
 
 import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
 
-from replication.results import GROUPS, mean_over_runs, paper_values, parse_arguments, pooled, read_metrics, runs
-from replication.scenes import STRATA, STRATUM_OF
+from replication.results import (
+    mean_over_runs,
+    of_benchmarks,
+    paper_values,
+    parse_arguments,
+    pooled,
+    read_metrics,
+    runs,
+    strata_of,
+)
+from replication.scenes import STRATA
 from replication.style import COLORS, PAPER_COLOR, PAPER_MODELS, WIDTH, label, panel, plt, save, two_lines
+from replication.tables.side_by_side import compared
 
 AREA = 6.0  # square points per percentage point, the same in both grids
-PAPER_LABELS = {"single_obj": "single object", "two_obj": "two objects", "color_attri": "color attribution"}
+PAPER_LABELS = {
+    "single_obj": "single object",
+    "two_obj": "two objects",
+    "color_attri": "color attribution",
+    "color_attr": "color attr.",
+}
 
 
 def grid_data(metrics):
-    """Frame of both bubble grids: panel, model, subtask, stratum, percent."""
+    """Frame of both bubble grids: panel, model, subtask, stratum, percent; at the paper's scale also the paper's cells of the
+    same subtasks as a model "paper" of panel a, with tolerance and verdict."""
+    stratum_of = {subtask: stratum for stratum, subtasks in strata_of(metrics).items() for subtask in subtasks}
     ours = pooled(metrics[metrics["method"] == "pretrained"], "nonunified", ["model", "subtask"]).sort_values("model")
-    ours = ours.assign(panel="a", percent=100 * ours["value"], stratum=ours["subtask"].map(STRATUM_OF))
+    ours = ours.assign(panel="a", percent=100 * ours["value"], stratum=ours["subtask"].map(stratum_of))
     paper = paper_values("baseline_nonunified").rename(
         columns={"nonunified_percent": "percent", "difficulty": "stratum"}
     )
     columns = ["panel", "model", "subtask", "stratum", "percent"]
-    return pd.concat([ours[columns], paper.assign(panel="b")[columns]], ignore_index=True)
+    cells = [ours[columns], paper.assign(panel="b")[columns]]
+    if of_benchmarks(metrics):
+        same = compared(metrics, "nonunified", ["pretrained"]).set_index("subtask").loc[list(stratum_of)].reset_index()
+        same = same.assign(panel="a", model="paper", percent=same["paper"], stratum=same["subtask"].map(stratum_of))
+        cells.insert(1, same[[*columns, "tolerance", "verdict"]])
+    return pd.concat(cells, ignore_index=True)
 
 
 def strata_data(metrics):
@@ -32,7 +55,7 @@ def strata_data(metrics):
     rows = []
     for metric in ("nonunified", "nonunified_n"):
         values, models = runs(metrics, "pretrained", metric)
-        for stratum in GROUPS:
+        for stratum in (*strata_of(metrics), "overall"):
             mean, low, high, _ = mean_over_runs(values[stratum], models)
             rows.append(("c", metric, stratum, np.nan, 100 * mean, 100 * low, 100 * high))
             rows += [
@@ -42,31 +65,38 @@ def strata_data(metrics):
 
 
 def draw_grid(axes, cells, color):
-    models, subtasks = list(dict.fromkeys(cells["model"])), list(dict.fromkeys(cells["subtask"]))
+    stratum_of = dict(zip(cells["subtask"], cells["stratum"], strict=True))
+    strata = [stratum for stratum in STRATA if stratum in stratum_of.values()]
+    subtasks = sorted(stratum_of, key=lambda subtask: strata.index(stratum_of[subtask]))
+    models = list(dict.fromkeys(cells["model"]))
     x, y = cells["subtask"].map(subtasks.index), cells["model"].map(models.index)
-    axes.scatter(x, y, s=AREA * cells["percent"], color=color, alpha=0.45, linewidth=0)
-    for column, row, percent in zip(x, y, cells["percent"], strict=True):
-        axes.text(column, row, f"{percent:.0f}", ha="center", va="center", fontsize=6.5)
+    colors = [PAPER_COLOR if model == "paper" else color for model in cells["model"]]
+    axes.scatter(x, y, s=AREA * cells["percent"], color=colors, alpha=0.45, linewidth=0)
+    notes = np.where(cells.get("verdict") == "beyond noise", "*", "")
+    for column, row, percent, note in zip(x, y, cells["percent"], np.broadcast_to(notes, len(cells)), strict=True):
+        axes.text(column, row, f"{percent:.0f}{note}", ha="center", va="center", fontsize=6.5)
     names = [two_lines(PAPER_LABELS.get(subtask, subtask)) for subtask in subtasks]
-    axes.set_xticks(range(len(subtasks)), names, fontsize=6)
+    axes.set_xticks(range(len(subtasks)), names, fontsize=6 if len(subtasks) < 10 else 5.5)
     axes.set_yticks(range(len(models)), [PAPER_MODELS.get(model, label(model)) for model in models])
     axes.set(xlim=(-0.5, len(subtasks) - 0.5), ylim=(len(models) - 0.4, -0.6))
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    for boundary in (2.5, 5.5):
-        axes.axvline(boundary, color="#BFBFBF", linewidth=0.6)
-    for index, stratum in enumerate(STRATA):
-        axes.text(3 * index + 1, 1.02, stratum, transform=axes.get_xaxis_transform(), ha="center", va="bottom")
+    for stratum in strata:
+        places = [place for place, subtask in enumerate(subtasks) if stratum_of[subtask] == stratum]
+        if stratum != strata[-1]:
+            axes.axvline(places[-1] + 0.5, color="#BFBFBF", linewidth=0.6)
+        style = {"transform": axes.get_xaxis_transform(), "ha": "center", "va": "bottom"}
+        axes.text(np.mean(places), 1.02, stratum, **style)
 
 
 def draw_strata(axes, strata):
-    color = COLORS["pretrained"]
+    color, groups = COLORS["pretrained"], list(strata["stratum"].unique())
     for offset, metric, filled in ((-0.16, "nonunified", color), (0.16, "nonunified_n", "white")):
         rows = strata[strata["metric"] == metric]
         means, points = rows[rows["seed"].isna()], rows[rows["seed"].notna()]
-        x = np.arange(len(GROUPS)) + offset
+        x = np.arange(len(groups)) + offset
         axes.scatter(
-            points["stratum"].map(GROUPS.index) + offset - 0.09, points["percent"], s=5, color=color, alpha=0.4
+            points["stratum"].map(groups.index) + offset - 0.09, points["percent"], s=5, color=color, alpha=0.4
         )
         axes.errorbar(
             x,
@@ -77,8 +107,8 @@ def draw_strata(axes, strata):
             color=color,
             markerfacecolor=filled,
         )
-    axes.set_xticks(range(len(GROUPS)), GROUPS, fontsize=6.5)
-    axes.set(ylabel="Nonunified score (%)", xlim=(-0.5, len(GROUPS) - 0.5))
+    axes.set_xticks(range(len(groups)), groups, fontsize=6.5)
+    axes.set(ylabel="Nonunified score (%)", xlim=(-0.5, len(groups) - 0.5))
     axes.set_ylim(0, 1.3 * strata["percent"].max() + 1)  # room for the legend
     axes.grid(axis="y")
     marker = {"marker": "o", "color": color}
@@ -94,9 +124,10 @@ def draw(metrics):
     """Figure and the frame of what it shows."""
     cells, strata = grid_data(metrics), strata_data(metrics)
     bases = cells.loc[cells["panel"] == "a", "model"].nunique()
+    across = max(2.6, 0.27 * cells.loc[cells["panel"] == "a", "subtask"].nunique())
     figure = plt.figure(figsize=(WIDTH, 1.35 + 0.36 * (bases + len(PAPER_MODELS))))
     grid = figure.add_gridspec(
-        2, 2, width_ratios=[2.6, 1], height_ratios=[bases, len(PAPER_MODELS)], wspace=0.2, hspace=0.5
+        2, 2, width_ratios=[across, 1], height_ratios=[bases, len(PAPER_MODELS)], wspace=0.2, hspace=0.5
     )
     top, bottom, right = (figure.add_subplot(cell) for cell in (grid[0, 0], grid[1, 0], grid[:, 1]))
     draw_grid(top, cells[cells["panel"] == "a"], COLORS["pretrained"])

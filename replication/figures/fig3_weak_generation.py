@@ -1,32 +1,35 @@
 """Fig. 3: who is to blame when a model rejects its own image: the share that the judge rejects too (weak generation).
 
 (a) by subtask, runs pooled, and (b) by stratum and base model: all images of the pre-trained models, with Wilson 95 %
-intervals and the counts k/n; (c) the paper's values, checked by Qwen2.5-VL-72B and by humans (its Figs. 3 and 9).
+intervals and the counts k/n; (c) the paper's values, checked by Qwen2.5-VL-72B and by humans (its Figs. 3 and 9). At the
+paper's scale those of Janus-Pro stand in (a), too, where the subtask is the same.
 """
 
 import numpy as np
 import pandas as pd
 
-from replication.results import paper_values, parse_arguments, pooled, read_metrics
-from replication.scenes import STRATA, STRATUM_OF, SUBTASKS
+from replication.results import is_group, of_benchmarks, paper_values, parse_arguments, pooled, read_metrics, strata_of
 from replication.style import PAPER_COLOR, PAPER_MODELS, WIDTH, label, panel, plt, save, two_lines
 
 SHADES = ("#9A9A9A", "#BDBDBD", "#DDDDDD")
 PAPER_TASKS = {"single_obj": "single object", "texture": "texture", "physics": "physics"}
+SAME_TASKS = {"single_object": "single_obj", "texture": "texture"}  # of the benchmarks, and the paper's names
 
 
 def weak_generation_data(metrics):
     """Frame panel, group, model, k, n, percent, low, high of all three panels."""
     baseline = metrics[metrics["method"] == "pretrained"]
-    by_stratum = baseline[baseline["subtask"].isin(SUBTASKS)]
-    by_stratum = by_stratum.assign(stratum=by_stratum["subtask"].map(STRATUM_OF)).sort_values("model", kind="stable")
+    stratum_of = {subtask: stratum for stratum, subtasks in strata_of(metrics).items() for subtask in subtasks}
+    by_stratum = baseline[~is_group(baseline["subtask"])]
+    by_stratum = by_stratum.assign(stratum=by_stratum["subtask"].map(stratum_of)).sort_values("model", kind="stable")
+    judge = baseline.loc[baseline["metric"] == "weak_generation_n", "judge"].iloc[0]
     a = pooled(baseline, "weak_generation_n", ["subtask"]).rename(columns={"subtask": "group"}).assign(panel="a")
     b = pooled(by_stratum, "weak_generation_n", ["model", "stratum"]).rename(columns={"stratum": "group"})
     ours = pd.concat([a, b.assign(panel="b")])
     ours[["percent", "low", "high"]] = 100 * ours[["value", "low", "high"]]
     c = paper_values("weak_generation").rename(columns={"subtask": "group", "weak_generation_percent": "percent"})
     columns = ["panel", "group", "model", "checked_by", "k", "n", "percent", "low", "high"]
-    return pd.concat([ours.assign(checked_by="oracle"), c.assign(panel="c")], ignore_index=True)[columns]
+    return pd.concat([ours.assign(checked_by=judge), c.assign(panel="c")], ignore_index=True)[columns]
 
 
 def draw_bars(axes, rows, x, width, color, rotation=0):
@@ -38,6 +41,22 @@ def draw_bars(axes, rows, x, width, color, rotation=0):
         axes.text(position, 2, f"{k:.0f}/{n:.0f}", ha="center", va="bottom", rotation=rotation, fontsize=6)
 
 
+def draw_published(axes, rows, checked_by, x):
+    """The paper's values at `x`, a mark for those who checked."""
+    qwen = checked_by == "qwen"
+    axes.scatter(
+        x,
+        rows["percent"],
+        marker="o" if qwen else "D",
+        s=16 if qwen else 12,
+        facecolor="none",
+        edgecolor="black" if qwen else PAPER_COLOR,
+        linewidth=0.8,
+        label=f"checked by {'Qwen' if qwen else 'people'}",
+        clip_on=False,
+    )
+
+
 def draw(metrics):
     """Figure and the frame of what it shows."""
     data = weak_generation_data(metrics)
@@ -45,7 +64,10 @@ def draw(metrics):
     grid = figure.add_gridspec(2, 2, width_ratios=[1.25, 1], hspace=0.5, wspace=0.22)
     top, left, right = (figure.add_subplot(cell) for cell in (grid[0, :], grid[1, 0], grid[1, 1]))
 
-    rows = data[data["panel"] == "a"].set_index("group").loc[list(SUBTASKS)]
+    rows = data[data["panel"] == "a"].set_index("group")
+    strata = strata_of(metrics)
+    subtasks = [subtask for members in strata.values() for subtask in members]
+    rows = rows.loc[subtasks]
     draw_bars(top, rows, range(len(rows)), 0.62, SHADES[1])
     top.set_xticks(range(len(rows)), [two_lines(subtask) for subtask in rows.index])
 
@@ -53,29 +75,22 @@ def draw(metrics):
     models = list(dict.fromkeys(rows["model"]))
     width = 0.84 / len(models)
     for index, model in enumerate(models):
-        bars = rows[rows["model"] == model].set_index("group").loc[list(STRATA)]
-        x = np.arange(len(STRATA)) + (index - (len(models) - 1) / 2) * width
+        bars = rows[rows["model"] == model].set_index("group").loc[list(strata)]
+        x = np.arange(len(strata)) + (index - (len(models) - 1) / 2) * width
         draw_bars(left, bars, x, 0.92 * width, SHADES[index % len(SHADES)], rotation=90)
         left.bar(0, 0, color=SHADES[index % len(SHADES)], label=label(model))
-    left.set_xticks(range(len(STRATA)), STRATA)
+    left.set_xticks(range(len(strata)), strata)
     left.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(models), handlelength=1, columnspacing=1)
 
     rows = data[data["panel"] == "c"]
     offsets = {model: 0.13 * (index - 2.5) for index, model in enumerate(PAPER_MODELS)}
-    for checked_by, marker in (("qwen", "o"), ("human", "D")):
+    for checked_by, place in (("qwen", -0.08), ("human", 0.08)):
         points = rows[rows["checked_by"] == checked_by]
         x = points["group"].map(list(PAPER_TASKS).index) + points["model"].map(offsets)
-        right.scatter(
-            x,
-            points["percent"],
-            marker=marker,
-            s=16 if marker == "o" else 12,
-            facecolor="none",
-            edgecolor=PAPER_COLOR if checked_by == "human" else "black",
-            linewidth=0.8,
-            label=f"checked by {'Qwen' if checked_by == 'qwen' else 'people'}",
-            clip_on=False,
-        )
+        draw_published(right, points, checked_by, x)
+        if of_benchmarks(metrics):
+            same = points[points["model"] == "janus_pro"].set_index("group").loc[list(SAME_TASKS.values())]
+            draw_published(top, same, checked_by, [subtasks.index(name) + place for name in SAME_TASKS])
     for group in range(len(PAPER_TASKS)):
         for model, offset in offsets.items():
             name = PAPER_MODELS[model]

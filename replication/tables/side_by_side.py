@@ -1,4 +1,4 @@
-"""The paper's cells beside ours, one by one: what tables 5 and 6 share.
+"""The paper's cells beside ours, one by one: what tables 5 and 6 share, and figures and Table 1 at the paper's scale.
 
 In per cent. A difference is within noise when it is at most 1.96 standard errors of a difference of two shares, with the paper's
 images (one per prompt) and ours as independent draws; scores between 0 and 1 vary no more than shares do, so that this is the most
@@ -9,7 +9,7 @@ ours have. A cell without a run says "not run".
 import numpy as np
 import pandas as pd
 
-from replication.results import paper_values, parse_arguments, read_metrics
+from replication.results import BENCHMARKS, paper_values, parse_arguments, read_metrics
 from replication.style import CURRICULUM, METHODS, label
 from replication.tables.writing import save_table
 
@@ -46,11 +46,10 @@ def verdict(row):
     return "within noise" if abs(row["difference"]) <= row["tolerance"] else "beyond noise"
 
 
-def table_data(metrics, benchmark, subtasks):
-    """Long frame method, subtask, metric, paper, ours, n, difference, tolerance, verdict of one benchmark, in per cent.
-
-    subtasks: {our name: (the paper's name, its images)}; "overall" is the mean over them.
-    """
+def table_data(metrics, benchmark):
+    """Long frame method, subtask, metric, paper, ours, n, difference, tolerance, verdict of one benchmark, in per cent; the
+    subtask "overall" is the mean over the others."""
+    subtasks = BENCHMARKS[benchmark]
     paper = paper_values("results")
     paper = paper[(paper["benchmark"] == benchmark) & (paper["model"] == MODEL)]
     paper = paper.set_index(["method", "subtask", "metric"])["percent"] / 100
@@ -79,6 +78,16 @@ def table_data(metrics, benchmark, subtasks):
     return data.assign(verdict=data.apply(verdict, axis=1))
 
 
+def compared(metrics, metric, methods):
+    """The rows of `table_data` of one metric and some methods, of both benchmarks; each overall has its benchmark's name."""
+    tables = {benchmark: table_data(metrics, benchmark) for benchmark in BENCHMARKS}
+    cells = pd.concat(
+        [table.replace({"subtask": {"overall": f"overall_{name}"}}) for name, table in tables.items()],
+        ignore_index=True,
+    )
+    return cells[(cells["metric"] == metric) & cells["method"].isin(methods)].reset_index(drop=True)
+
+
 def cell(row):
     """ "paper | ours ± tolerance", with an asterisk where they differ beyond noise."""
     if row["verdict"] == "not run":
@@ -87,20 +96,22 @@ def cell(row):
     return f"{row['paper']:.2f} | {row['ours']:.2f}{allowed}" + ("*" if row["verdict"] == "beyond noise" else "")
 
 
-def layout(data, subtasks):
+def layout(data, benchmark):
     """The printed table: methods x metrics down, subtasks across."""
     cells = data.assign(cell=data.apply(cell, axis=1)).pivot(
         index=["method", "metric"], columns="subtask", values="cell"
     )
-    table = cells.loc[[(method, metric) for method in SHOWN_METHODS for metric in METRICS], [*subtasks, "overall"]]
+    table = cells.loc[
+        [(method, metric) for method in SHOWN_METHODS for metric in METRICS], [*BENCHMARKS[benchmark], "overall"]
+    ]
     table.index = pd.MultiIndex.from_tuples(
         [(SHOWN_METHODS[method], METRICS[metric]) for method, metric in table.index]
     )
     return table.rename(columns=label)
 
 
-def write(description, benchmark, subtasks):
+def write(description, benchmark):
     """The command line of a table."""
     arguments = parse_arguments(description)
-    data = table_data(read_metrics(arguments.inputs), benchmark, subtasks)
-    save_table(layout(data, subtasks), data, arguments.output)
+    data = table_data(read_metrics(arguments.inputs), benchmark)
+    save_table(layout(data, benchmark), data, arguments.output)

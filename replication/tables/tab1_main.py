@@ -2,14 +2,24 @@
 
 Per cent, mean over runs with its 95 % interval (base models resampled, then the runs of each). Strata and overall are
 plain means over subtasks. The paper's cells are Janus-Pro-7B's where a subtask bears the same name (T2I-CompBench++ for
-overall); its understanding is a win rate only.
+overall); its understanding is a win rate only. At the paper's scale each benchmark has an overall, the paper's cells have the
+tolerance of tables 5 and 6, and a cell without a run says "not run".
 """
 
 import pandas as pd
 
-from replication.results import GROUPS, mean_over_runs, paper_cell, parse_arguments, read_metrics, runs
-from replication.scenes import SUBTASKS
+from replication.results import (
+    mean_over_runs,
+    of_benchmarks,
+    overalls_of,
+    paper_cell,
+    parse_arguments,
+    read_metrics,
+    runs,
+    strata_of,
+)
 from replication.style import METHODS, label
+from replication.tables.side_by_side import compared
 from replication.tables.writing import save_table
 
 METRICS = {
@@ -18,17 +28,23 @@ METRICS = {
     "balanced_accuracy": "Understanding, balanced accuracy ↑",
     "nonunified": "Nonunified ↓",
 }
-ROWS = (*GROUPS, *SUBTASKS)
 PAPER_METHODS = ("pretrained", "sft", "dpo")  # the paper reports one SFT; its rule is not stated
 
 
 def table_data(metrics):
-    """Long frame metric, subtask, method, percent, low, high, runs, paper; the pre-trained win rate is 50 by definition."""
+    """Long frame metric, subtask, method, percent, low, high, runs, paper; the pre-trained win rate is 50 by definition. At the
+    paper's scale also tolerance and verdict, and no balanced accuracy, as there are no labelled scenes."""
+    strata = strata_of(metrics)
+    subtasks = [subtask for names in strata.values() for subtask in names]
+    shown = [*(overalls_of(metrics) if of_benchmarks(metrics) else [*strata, "overall"]), *subtasks]
+    measured = set(metrics.loc[metrics["value"].notna(), "metric"])
+    methods = [method for method in METHODS if method in PAPER_METHODS or method in set(metrics["method"])]
     rows = []
-    for metric in METRICS:
-        for method in METHODS:
+    for metric in [metric for metric in METRICS if metric in measured]:
+        for method in methods:
             values, models = runs(metrics, method, metric)
-            for subtask in ROWS:
+            values = values.reindex(columns=shown)
+            for subtask in shown:
                 if metric == "understanding_win_rate" and method == "pretrained":
                     summary = (0.5, float("nan"), float("nan"), metrics["seed"].nunique())
                 else:
@@ -36,24 +52,36 @@ def table_data(metrics):
                 paper = paper_cell("janus_pro_7b", method, subtask, metric) if method in PAPER_METHODS else float("nan")
                 mean, low, high, count = summary
                 rows.append((metric, subtask, method, 100 * mean, 100 * low, 100 * high, count, paper))
-    return pd.DataFrame(rows, columns=["metric", "subtask", "method", "percent", "low", "high", "runs", "paper"])
+    data = pd.DataFrame(rows, columns=["metric", "subtask", "method", "percent", "low", "high", "runs", "paper"])
+    if not of_benchmarks(metrics):
+        return data
+    cells = pd.concat([compared(metrics, metric, PAPER_METHODS) for metric in data["metric"].unique()])
+    keys = ["metric", "subtask", "method"]
+    return data.merge(cells[[*keys, "tolerance", "verdict"]], on=keys, how="left", validate="one_to_one")
 
 
 def cell(row):
     if pd.isna(row["percent"]):
-        return "–"
+        return "not run" if "verdict" in row else "–"
     return f"{row['percent']:.1f}" + ("" if pd.isna(row["low"]) else f" [{row['low']:.1f}, {row['high']:.1f}]")
+
+
+def paper_text(row):
+    """The paper's cell; at the paper's scale with its tolerance, and an asterisk where ours differs beyond it."""
+    if pd.isna(row["paper"]):
+        return "–"
+    if pd.isna(row.get("tolerance")):
+        return f"{row['paper']:.1f}"
+    return f"{row['paper']:.1f} ± {row['tolerance']:.1f}" + ("*" if row["verdict"] == "beyond noise" else "")
 
 
 def layout(data):
     """The printed table: metrics x subtasks down, our methods and the paper's across."""
-    ours = data.assign(cell=data.apply(cell, axis=1)).pivot(
-        index=["metric", "subtask"], columns="method", values="cell"
-    )
-    paper = data.pivot(index=["metric", "subtask"], columns="method", values="paper")[list(PAPER_METHODS)]
-    paper = paper.map(lambda percent: "–" if pd.isna(percent) else f"{percent:.1f}")
-    table = pd.concat({"ours": ours[list(METHODS)], "paper": paper}, axis=1)
-    table = table.loc[[(metric, subtask) for metric in METRICS for subtask in ROWS]]
+    texts = data.assign(ours=data.apply(cell, axis=1), paper=data.apply(paper_text, axis=1))
+    texts = texts.pivot(index=["metric", "subtask"], columns="method", values=["ours", "paper"])
+    methods = list(data["method"].unique())
+    columns = [("ours", method) for method in methods] + [("paper", method) for method in PAPER_METHODS]
+    table = texts.loc[list(dict.fromkeys(zip(data["metric"], data["subtask"], strict=True))), columns]
     table.index = pd.MultiIndex.from_tuples([(METRICS[metric], label(subtask)) for metric, subtask in table.index])
     table.columns = pd.MultiIndex.from_tuples([(source, METHODS[method]) for source, method in table.columns])
     return table
