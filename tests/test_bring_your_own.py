@@ -117,9 +117,10 @@ def test_an_evaluation_with_both_is_theirs(checkout):
     assert done.returncode == 0, done.stdout[-3000:]
     folder = (checkout / target).parent
     rows, images = pd.read_csv(folder / "images.csv"), np.load(folder / "images.npy", allow_pickle=False)
+    rows = rows[rows["image"] == 0]  # whose pixels are kept
 
     torch.set_num_threads(1)
-    wordings = ("does this image describe {prompt} ?", "does this picture describe {prompt} ?")
+    wordings = ("does this image describe {prompt} ?", "{prompt} ?")
     models = [JanusModel.load(checkout / "results/smoke/base/base=0", {**MODEL, "question": q}) for q in wordings]
     with torch.no_grad():
         logits = [model.alignment_logits(images, rows["prompt"].tolist()).numpy() for model in models]
