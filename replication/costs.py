@@ -10,7 +10,7 @@ TEXT_TOKENS = 64  # assumption: of a prompt, or of a question without its image
 RESERVE = 2 * GB  # assumption: CUDA's own, and fragments
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 CACHE_MULTIPLE = 16  # lengths of the key-value cache (replication/sampling.py)
-DECODED_AT_ONCE = 32  # images (replication/models/janus.py)
+DECODED_AT_ONCE = 32  # images (replication/models/autoregressive.py)
 
 
 class Sizes(NamedTuple):

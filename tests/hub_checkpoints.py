@@ -143,7 +143,7 @@ def teach_to_answer(path, steps=150):
         tokenizer.encode(f" The score is {int(r > sorted(red)[12])}.{EOS}", add_special_tokens=False) for r in red
     ]
     answers = torch.tensor(answers)
-    question_ids, mask = unified._questions(prompts)
+    question_ids, mask = unified._questions(images, prompts)
     input_ids, mask = torch.cat([question_ids, answers], dim=1), torch.cat([mask, torch.ones_like(answers)], dim=1)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     for _ in range(steps):

@@ -10,8 +10,9 @@ from settings import MODEL
 from torch.nn.functional import log_softmax
 from transformers import GenerationConfig
 
+from replication.models.autoregressive import DECODED_AT_ONCE
 from replication.models.interface import load_model
-from replication.models.janus import DECODED_AT_ONCE, JanusModel
+from replication.models.janus import JanusModel
 from replication.models.tiny import CODEBOOK_SIZE
 from replication.sampling import gumbel_noise, image_seed, random_bits
 
@@ -40,7 +41,7 @@ def test_sampler_and_teacher_forcing_agree(model, guidance_scale):
 
 def test_sampling_log_probs_are_of_the_guided_tempered_distribution(model):
     prompts, seeds = [PROMPTS[0]] * 4, list(range(4))
-    input_ids, mask = model._generation_inputs(PROMPTS[:1])
+    input_ids, mask = model.generation_inputs(PROMPTS[:1])
     tokenizer = model.processor.tokenizer
     blank = torch.where(input_ids < 7, input_ids, tokenizer.pad_token_id)
     samples = model.sampler.sample(input_ids, blank, mask, [0] * 4, seeds, 2.0, 0.7)
