@@ -40,6 +40,7 @@ class Sizes(NamedTuple):
 # from the `config.json` of the checkpoints; tests count the parameters of models of these sizes
 SIZES = {
     "embedded_janus": Sizes(96, 288, 4, 49, 320, 36, 24, 1_082_731),
+    "embedded_emu3": Sizes(96, 288, 4, 373, 320, 42, 24, 796_859),  # tokens with the ends of rows
     "janus_pro_1b": Sizes(2048, 5632, 24, 102400, 16384, 576, 384, 423_980_683),
     "janus_pro_7b": Sizes(4096, 11008, 30, 102400, 16384, 576, 384, 497_407_627),
 }

@@ -4,7 +4,6 @@ A vision encoder of its own sees, a codebook with its own embeddings and head dr
 """
 
 import torch
-from torch import nn
 from transformers import JanusForConditionalGeneration, JanusProcessor
 
 from replication.models.autoregressive import AutoregressiveModel
@@ -91,7 +90,7 @@ class JanusModel(AutoregressiveModel):
 
     def image_latents(self, pixel_values):
         vqmodel = self.model.model.vqmodel
-        return nn.functional.normalize(vqmodel.quant_conv(vqmodel.encoder(pixel_values)), dim=1)
+        return vqmodel.quant_conv(vqmodel.encoder(pixel_values))
 
     def encode_pixels(self, pixel_values):
         return self.model.model.vqmodel.encode(pixel_values).image_tokens.view(len(pixel_values), -1)
