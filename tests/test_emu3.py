@@ -1,12 +1,17 @@
 """The shared-token family on a checkpoint in the hub's layout of Emu3: its image format is the processor's own."""
 
+import math
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hub_checkpoints import CODEBOOK_SIZE, EMU3_MODEL, PROMPTS, new_emu3_checkpoint
+from settings import DPO, SFT
 from torch.nn.functional import log_softmax
 
 from replication.models.emu3 import Emu3Model
+from replication.post_training import post_train
 
 
 @pytest.fixture(scope="session")
@@ -116,3 +121,20 @@ def test_image_codes_in_another_order_are_refused(model):
     wording = {key: EMU3_MODEL[key] for key in ("question", "accept", "reject", "image_area")}
     with pytest.raises(ValueError, match="does not number its image codes one after the other"):
         Emu3Model(model.model, model.processor, **wording)
+
+
+@pytest.mark.parametrize("config", [SFT, DPO], ids=["sft", "dpo"])
+def test_adapters_train_the_linear_layers_of_the_language_model(model, tmp_path, config):
+    """DPO begins at ln 2: the policy is its reference, whatever dropout the released configuration asks for."""
+    codes = np.random.default_rng(0).integers(CODEBOOK_SIZE, size=(6, 25)).astype(np.int16)
+    training_set = pd.DataFrame({"prompt": PROMPTS, "chosen": [0, 1, 2], "rejected": [3, 4, 5]})
+    before = {name: value.clone() for name, value in model.model.state_dict().items()}
+    with torch.no_grad():
+        nll = -model.image_log_probs(PROMPTS, torch.from_numpy(codes[:3]).long()).mean().item()
+    log = post_train(model, training_set, codes, {**config, "lora": {"r": 4, "lora_alpha": 8}}, 0, tmp_path)
+    changed = {name for name, value in model.model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed and all("text_model.layers" in name and name.endswith("_proj.weight") for name in changed)
+    if config is DPO:
+        assert log["loss"][0] == pytest.approx(math.log(2) + 0.5 * nll, rel=1e-5)
+    else:
+        assert log["loss"].iloc[-1] < log["loss"][0]

@@ -77,7 +77,8 @@ class Emu3Backbone(ImageBackbone):
 class Emu3Model(AutoregressiveModel):
     """An Emu3 checkpoint.
 
-    image_area: pixels of the square images that are drawn, as Emu3's processor takes it.
+    image_area: pixels of the square images that are drawn, as Emu3's processor takes it. The dropout that released
+    configurations ask for is left out: with it, a policy in training would not be its own reference.
     Raises ValueError when the vocabulary does not number the image codes one after the other.
     """
 
@@ -93,6 +94,8 @@ class Emu3Model(AutoregressiveModel):
         if model.model.vocabulary_mapping.img2bpe != dict(enumerate(range(self.code_ids.start, self.code_ids.stop))):
             raise ValueError("The vocabulary of the model does not number its image codes one after the other.")
         super().__init__(model, processor, *wording, **options)
+        for layer in self.language_model.layers:
+            layer.dropout.p = layer.self_attn.attention_dropout = 0.0
 
     @property
     def begin(self):
