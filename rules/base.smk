@@ -1,3 +1,6 @@
+if BASE == "shipped" and not glob(f"base_models/{MODEL}/SHA256SUMS"):
+    raise SystemExit(f"No base model of {MODEL} comes with the repository; pre-train it with --config base=scratch.")
+
 if PAPER["choices"]["prompts"] == "embedded":  # others: rules/downloads.smk
 
     rule prompts:

@@ -446,6 +446,10 @@ def test_a_family_is_chosen_by_configuration_alone(checkout):
         ("base=released", "There is no base_model 'released'; choose one of: hub, scratch, shipped."),
         ("presets=tiny", "--config knows preset, base and overrides, but not presets."),
         ('overrides=["seeds=[0,x]"]', "seeds: 'x' is not an integer; write a whole number such as 1."),
+        (
+            'overrides=["choices.model=embedded_emu3"]',
+            "No base model of embedded_emu3 comes with the repository; pre-train",
+        ),
         ('overrides=["post_training.betta=1"]', "The override 'post_training.betta=1' has no place: "),
     ],
 )
