@@ -10,7 +10,7 @@ TEXT_TOKENS = 64  # assumption: of a prompt, or of a question without its image
 RESERVE = 2 * GB  # assumption: CUDA's own, and fragments
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 CACHE_MULTIPLE = 16  # lengths of the key-value cache (replication/sampling.py)
-DECODED_AT_ONCE = 32  # images (replication/models/janus.py)
+DECODED_AT_ONCE = 32  # images (replication/models/autoregressive.py)
 
 
 class Sizes(NamedTuple):
@@ -40,6 +40,7 @@ class Sizes(NamedTuple):
 # from the `config.json` of the checkpoints; tests count the parameters of models of these sizes
 SIZES = {
     "embedded_janus": Sizes(96, 288, 4, 49, 320, 36, 24, 1_082_731),
+    "embedded_emu3": Sizes(96, 288, 4, 373, 320, 42, 24, 796_859),  # tokens with the ends of rows
     "janus_pro_1b": Sizes(2048, 5632, 24, 102400, 16384, 576, 384, 423_980_683),
     "janus_pro_7b": Sizes(4096, 11008, 30, 102400, 16384, 576, 384, 497_407_627),
 }

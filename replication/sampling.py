@@ -1,7 +1,7 @@
 """Batched autoregressive sampling of image codes with classifier-free guidance and one random stream per image.
 
-`JanusForConditionalGeneration.generate` draws all images of a batch from one global stream, cannot sample without guidance,
-does not return log-probabilities and reads a prompt once per image, hence this loop over the same modules.
+transformers' `generate` draws all images of a batch from one global stream; that of Janus cannot sample without guidance, does
+not return log-probabilities and reads a prompt once per image. Hence this loop over the same modules.
 """
 
 import hashlib
@@ -80,20 +80,27 @@ def draw_codes(logits, seeds, step, guidance_scale, temperature):
     return codes, log_probs, sampling_log_probs
 
 
-class ImageSampler:
-    """Samples image codes of a JanusForConditionalGeneration; keeps one key-value cache, and uses it again for batches of
-    the same shape.
+def places_of_codes(number, row_length):
+    """(number,) where each code is predicted, counted from the last token of the prompt: every end of a row is read, too."""
+    codes = torch.arange(number)
+    return codes + codes // row_length
 
+
+class ImageSampler:
+    """Samples image codes of an `AutoregressiveModel`; keeps one key-value cache, and uses it again for batches of the same
+    shape.
+
+    The ends of rows are read and not drawn: they take no random number and have no likelihood.
     compiled: run the one-token step and the draw through torch.compile (CUDA graphs on a GPU). It costs seconds to compile
     for each shape of a batch, and is worth it from some ten thousand images on; the codes are the same, up to rounding.
     """
 
-    def __init__(self, model, compiled):
-        self.model = model
+    def __init__(self, unified, compiled):
+        self.unified = unified
         self.cache = None
         self.next_logits, self.draw_codes = self._next_logits, draw_codes
         if compiled:
-            mode = "reduce-overhead" if model.device.type == "cuda" else None
+            mode = "reduce-overhead" if unified.model.device.type == "cuda" else None
             self.next_logits = torch.compile(self._next_logits, mode=mode, dynamic=False)
             self.draw_codes = torch.compile(draw_codes, dynamic=False)
 
@@ -101,8 +108,8 @@ class ImageSampler:
     def sample(self, input_ids, unconditional_ids, attention_mask, prompt_of_image, seeds, guidance_scale, temperature):
         """Sample one image per seed.
 
-        input_ids, unconditional_ids, attention_mask: (P, L), left padded, ending in begin-of-image. Every different prompt
-            is processed once, however many images are drawn from it.
+        input_ids, unconditional_ids, attention_mask: (P, L), left padded; the last token predicts the first code. Every
+            different prompt is processed once, however many images are drawn from it.
         prompt_of_image: (B,) row of the prompt of each image. seeds: B integers; the image of a seed does not depend on
             the other images of the batch.
         guidance_scale: g in logits = unconditional + g (conditional - unconditional). 1 is plain sampling and leaves the
@@ -114,11 +121,8 @@ class ImageSampler:
             raise ValueError(
                 f"The sampling temperature must be positive, not {temperature}; use a small one for greedy images."
             )
-        janus, guided = self.model.model, guidance_scale != 1
-        num_codes, num_steps = janus.config.vq_config.num_embeddings, janus.config.vision_config.num_image_tokens
-        image_embeddings = self.model.prepare_embeddings_for_image_generation(
-            torch.arange(num_codes, device=input_ids.device)
-        )
+        guided, num_steps, row_length = guidance_scale != 1, self.unified.codes_per_image, self.unified.row_length
+        embeddings = self.unified.code_table()
         rows = torch.as_tensor(prompt_of_image, device=input_ids.device)
         prompts = torch.stack([input_ids, attention_mask], dim=1)
         if guided:
@@ -126,27 +130,32 @@ class ImageSampler:
             unconditional, row_of_prompt = unconditional.unique(dim=0, return_inverse=True)
             rows = torch.cat([rows, row_of_prompt[rows] + len(prompts)])
             prompts = torch.cat([prompts, unconditional])
-        logits, mask = self._read_prompts(prompts[:, 0], prompts[:, 1], rows, num_steps)
+        read = num_steps + (num_steps - 1) // row_length
+        logits, mask = self._read_prompts(prompts[:, 0], prompts[:, 1], rows, read)
 
         seeds = torch.as_tensor(seeds, device=input_ids.device)
         steps = torch.arange(num_steps, device=input_ids.device)
         columns = torch.arange(mask.shape[1], device=input_ids.device)
-        drawn = []
+        drawn, end = [], prompts.shape[2]
         for step in range(num_steps):
             if drawn:
                 last_codes = drawn[-1][0]
-                embeddings = image_embeddings[last_codes.repeat(2) if guided else last_codes]
-                visible = mask & (columns < prompts.shape[2] + step)
-                position = visible.sum(dim=-1, keepdim=True) - 1
-                logits = self.next_logits(embeddings[:, None], visible[:, None, None], position, self.cache)
+                tokens = [last_codes.repeat(2) if guided else last_codes]
+                if step % row_length == 0:
+                    tokens.append(torch.full_like(tokens[0], self.unified.num_codes))
+                for token in tokens:
+                    end += 1
+                    visible = mask & (columns < end)
+                    position = visible.sum(dim=-1, keepdim=True) - 1
+                    logits = self.next_logits(embeddings[token][:, None], visible[:, None, None], position, self.cache)
             drawn.append(self.draw_codes(logits, seeds, steps[step], guidance_scale, temperature))
         codes, log_probs, sampling_log_probs = map(torch.stack, zip(*drawn, strict=True))
         return Samples(codes.T.contiguous(), log_probs.sum(dim=0), sampling_log_probs.sum(dim=0))
 
-    def _read_prompts(self, input_ids, attention_mask, rows, num_steps):
-        """Logits of the first code of `rows`, and the mask (rows, cache length) of what they may see once it is written;
-        the prompts' keys and values are left in the cache."""
-        language_model = self.model.model.language_model
+    def _read_prompts(self, input_ids, attention_mask, rows, number):
+        """Logits of the first code of `rows`, and the mask (rows, cache length) of what they may see once `number` tokens
+        of an image are written; the prompts' keys and values are left in the cache."""
+        language_model = self.unified.language_model
         read = DynamicCache(config=language_model.config)
         hidden_states = language_model(
             input_ids=input_ids,
@@ -155,7 +164,7 @@ class ImageSampler:
             past_key_values=read,
         ).last_hidden_state[rows, -1]
         length = input_ids.shape[1]
-        width = -(-(length + num_steps) // CACHE_MULTIPLE) * CACHE_MULTIPLE
+        width = -(-(length + number) // CACHE_MULTIPLE) * CACHE_MULTIPLE
         if self.cache is None or self.cache.layers[0].keys.shape[::2] != (len(rows), width):
             self.cache = StaticCache(language_model.config, max_cache_len=width)
             keys = read.layers[0].keys
@@ -165,14 +174,14 @@ class ImageSampler:
             layer.values[:, :, :length] = prompt.values[rows]
             layer.cumulative_length.fill_(length)
         mask = torch.cat([attention_mask, attention_mask.new_ones(len(input_ids), width - length)], dim=1)
-        return self.model.model.generation_head(hidden_states).float(), mask[rows].bool()
+        return self.unified.code_logits(hidden_states).float(), mask[rows].bool()
 
     def _next_logits(self, inputs_embeds, attention_mask, position_ids, cache):
         """Logits (rows, V) after one more image token; the cache takes its keys and values in place."""
-        hidden_states = self.model.model.language_model(
+        hidden_states = self.unified.language_model(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             position_ids=position_ids,
             past_key_values=cache,
         ).last_hidden_state[:, -1]
-        return self.model.model.generation_head(hidden_states).float()
+        return self.unified.code_logits(hidden_states).float()

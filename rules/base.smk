@@ -1,3 +1,6 @@
+if BASE == "shipped" and not glob(f"base_models/{MODEL}/SHA256SUMS"):
+    raise SystemExit(f"No base model of {MODEL} comes with the repository; pre-train it with --config base=scratch.")
+
 if PAPER["choices"]["prompts"] == "embedded":  # others: rules/downloads.smk
 
     rule prompts:
@@ -23,17 +26,13 @@ if PAPER["choices"]["prompts"] == "embedded":  # others: rules/downloads.smk
 
 rule base_model:
     input:
-        sources=branch(
-            BASE == "shipped",
-            then="replication/base_model.py",
-            otherwise=source_files("replication.base_model"),
-        ),
+        sources=branch(BASE == "scratch", then=pretraining_sources, otherwise="replication/base_model.py"),
         shipped=branch(
             BASE == "shipped",
             then=[
-                "base_models/embedded_janus/SHA256SUMS",  # stands for the files below, whatever their times
-                ancient("base_models/embedded_janus/base={base}/model.safetensors"),
-                ancient("base_models/embedded_janus/base={base}/quality.csv"),
+                f"base_models/{MODEL}/SHA256SUMS",  # stands for the files below, whatever their times
+                ancient(f"base_models/{MODEL}/base={{base}}/model.safetensors"),
+                ancient(f"base_models/{MODEL}/base={{base}}/quality.csv"),
             ],
             otherwise=[],
         ),

@@ -7,6 +7,7 @@ from replication.sources import source_files
 PRESET, BASE, OVERRIDES = read_selection(config)
 PAPER = load_paper(PRESET, OVERRIDES)
 CLAIMS = load_claims()
+MODEL = PAPER["choices"]["model"]
 SHARDS = PAPER["candidate_shards"]
 PAPER_VALUES = sorted(glob("replication/paper_values/*.csv"))
 
@@ -51,6 +52,12 @@ def evaluation_sources(wildcards):
     modules = {block["class"].rpartition(".")[0] for block in judge_blocks(wildcards).values()}
     judges = {file for module in modules for file in source_files(module)}
     return sorted({*model_sources("evaluation")(wildcards), *judges})
+
+
+def pretraining_sources(wildcards):
+    """The sources of a pre-training, with those of the model that it begins with."""
+    untrained = load_stage("base_model", PRESET, BASE, overrides=OVERRIDES)["pretraining"]["untrained"]
+    return sorted({*source_files("replication.base_model"), *source_files(untrained.rpartition(".")[0])})
 
 
 def shard_option(wildcards):

@@ -3,7 +3,7 @@ import shutil
 import pytest
 import torch
 from hypothesis import settings
-from settings import MODEL
+from settings import FAMILIES
 
 # The same examples on every machine, however slow it is.
 settings.register_profile("replication", deadline=None, derandomize=True)
@@ -11,25 +11,31 @@ settings.load_profile("replication")
 
 
 @pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory):
-    """A checkpoint of the embedded model with random weights, its head scaled up so that its distributions are far from flat."""
-    from replication.models.tiny import new_model, new_processor
+def family():
+    """The family of `checkpoint` and `model`; modules whose tests hold for all of them parametrise it."""
+    return "janus"
 
-    path = tmp_path_factory.mktemp("checkpoint")
-    model = new_model(seed=0)
+
+@pytest.fixture(scope="session")
+def checkpoint(family, tmp_path_factory):
+    """A checkpoint of the embedded model with random weights, its head scaled up so that its distributions are far from flat."""
+    from families import HEADS, UNTRAINED
+
+    path = tmp_path_factory.mktemp(family)
+    model = UNTRAINED[family].new_model(seed=0)
     with torch.no_grad():
-        model.model.generation_head.vision_head.weight.mul_(2.5)
+        model.get_submodule(HEADS[family]).weight.mul_(2.5)
     model.save_pretrained(path)
-    new_processor().save_pretrained(path)
+    UNTRAINED[family].new_processor().save_pretrained(path)
     return path
 
 
 @pytest.fixture
-def model(checkpoint):
-    from replication.models.janus import JanusModel
+def model(checkpoint, family):
+    from replication.models.interface import load_model
 
     torch.set_num_threads(1)
-    return JanusModel.load(checkpoint, MODEL)
+    return load_model(checkpoint, FAMILIES[family])
 
 
 @pytest.fixture(scope="session")

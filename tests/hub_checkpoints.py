@@ -1,4 +1,4 @@
-"""A small random checkpoint in the layout of the released Janus-Pro on the hub: byte-level tokenizer that calls itself
+"""Small random checkpoints in the layouts of the hub. That of the released Janus-Pro: byte-level tokenizer that calls itself
 LlamaTokenizerFast, its special tokens, chat template, default system prompt, generation config, several files of weights."""
 
 import json
@@ -7,6 +7,12 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch.nn.functional import cross_entropy
 from transformers import (
+    Emu3Config,
+    Emu3ForConditionalGeneration,
+    Emu3ImageProcessor,
+    Emu3Processor,
+    Emu3TextConfig,
+    Emu3VQVAEConfig,
     GenerationConfig,
     JanusConfig,
     JanusForConditionalGeneration,
@@ -143,7 +149,7 @@ def teach_to_answer(path, steps=150):
         tokenizer.encode(f" The score is {int(r > sorted(red)[12])}.{EOS}", add_special_tokens=False) for r in red
     ]
     answers = torch.tensor(answers)
-    question_ids, mask = unified._questions(prompts)
+    question_ids, mask = unified._questions(images, prompts)
     input_ids, mask = torch.cat([question_ids, answers], dim=1), torch.cat([mask, torch.ones_like(answers)], dim=1)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     for _ in range(steps):
@@ -154,3 +160,69 @@ def teach_to_answer(path, steps=150):
         optimizer.step()
     unified.save(path)
     return loss.item()
+
+
+EMU3_MODEL = load_stage("candidates", "paper", overrides=("choices.model=emu3_gen",))["model"] | {
+    "device": "cpu",
+    "dtype": "float32",
+    "compile": False,
+    "image_area": 40 * 40,
+}
+EMU3_EXTRA = {
+    "image_token": "<image>",
+    "boi_token": "<|image start|>",
+    "eoi_token": "<|image end|>",
+    "image_wrapper_token": "<|image token|>",
+    "eof_token": "<|extra_201|>",
+}
+
+
+def new_emu3_checkpoint(path, seed=0):
+    """Write a random checkpoint in the layout of Emu3-Gen-hf: its special tokens, codes of 8 pixels, four frames per image, and
+    pictures of 24 x 24 to 64 x 64, of which 40 x 40 are drawn."""
+    codes = [f"<|visual token {code:06d}|>" for code in range(CODEBOOK_SIZE)]
+    specials = ["<|endoftext|>", "<|extra_200|>", *EMU3_EXTRA.values(), "<|extra_203|>", "<|extra_204|>", *codes]
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=700, special_tokens=specials, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator([EMU3_MODEL["turn"], EMU3_MODEL["question"], *PROMPTS, "1*1 2*2 0*0"], trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<|extra_203|>",
+        eos_token="<|extra_204|>",
+        pad_token="<|endoftext|>",
+        clean_up_tokenization_spaces=False,
+        extra_special_tokens=EMU3_EXTRA,
+    )
+    special = {key: getattr(tokenizer, key) for key in ("pad_token_id", "bos_token_id", "eos_token_id")}
+    config = Emu3Config(
+        text_config=Emu3TextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=HIDDEN_SIZE,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            max_position_embeddings=512,
+            initializer_range=0.15,
+            **special,
+        ),
+        vq_config=Emu3VQVAEConfig(
+            codebook_size=CODEBOOK_SIZE,
+            base_channels=32,
+            channel_multiplier=(1, 1, 1, 1),
+            num_res_blocks=1,
+            hidden_size=32,
+        ),
+        vocabulary_map=tokenizer.get_vocab(),
+    )
+    torch.manual_seed(seed)
+    model = Emu3ForConditionalGeneration(config)
+    model.generation_config = GenerationConfig(**special)
+    model.save_pretrained(path, max_shard_size="300KB")
+    images = Emu3ImageProcessor(min_pixels=24 * 24, max_pixels=64 * 64)
+    Emu3Processor(images, tokenizer).save_pretrained(path)

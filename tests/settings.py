@@ -14,6 +14,10 @@ MODEL = {
     "dtype": "float32",
     "compile": False,
 }
+FAMILIES = {  # the configuration of each family's embedded model
+    "janus": MODEL,
+    "emu3": {**MODEL, "class": "replication.models.emu3.Emu3Model", "image_area": 576},
+}
 TRAINING = {
     "model": MODEL,
     "epochs": 6,

@@ -1,21 +1,28 @@
-"""Properties that every backbone must have (architecture.md section 4), on the embedded model with random weights."""
+"""Properties that every backbone must have (architecture.md section 4), on the embedded models with random weights."""
 
 import shutil
 
 import numpy as np
 import pytest
 import torch
+from families import AFTER_PROMPT, code_logits, decoded, drawing_inputs, greedy_codes, processor_of
 from scipy.stats import chisquare, kstest, pearsonr
-from settings import MODEL
+from settings import FAMILIES, MODEL
 from torch.nn.functional import log_softmax
-from transformers import GenerationConfig
 
+from replication.models.autoregressive import DECODED_AT_ONCE
+from replication.models.emu3 import Emu3Model
 from replication.models.interface import load_model
-from replication.models.janus import DECODED_AT_ONCE, JanusModel
+from replication.models.janus import JanusModel
 from replication.models.tiny import CODEBOOK_SIZE
 from replication.sampling import gumbel_noise, image_seed, random_bits
 
 PROMPTS = ["a picture of a striped purple triangle", "an image of a triangle", "a red circle left of a blue square"]
+
+
+@pytest.fixture(scope="session", params=FAMILIES)
+def family(request):
+    return request.param
 
 
 def prompts_and_seeds(number):
@@ -38,32 +45,25 @@ def test_sampler_and_teacher_forcing_agree(model, guidance_scale):
     assert (log_probs - expected.sum(dim=1)).abs().max() / 36 < 1e-4  # per code
 
 
-def test_sampling_log_probs_are_of_the_guided_tempered_distribution(model):
+def test_sampling_log_probs_are_of_the_guided_tempered_distribution(model, family):
     prompts, seeds = [PROMPTS[0]] * 4, list(range(4))
-    input_ids, mask = model._generation_inputs(PROMPTS[:1])
-    tokenizer = model.processor.tokenizer
-    blank = torch.where(input_ids < 7, input_ids, tokenizer.pad_token_id)
+    input_ids, mask = drawing_inputs(family, model, PROMPTS[:1])
+    blank = input_ids.clone()
+    blank[:, 1 : -len(AFTER_PROMPT[family])] = model.processor.tokenizer.pad_token_id
     samples = model.sampler.sample(input_ids, blank, mask, [0] * 4, seeds, 2.0, 0.7)
     with torch.no_grad():
-        logits = [generation_logits(model, ids, samples.codes) for ids in (input_ids, blank)]
+        logits = [code_logits(family, model, ids, samples.codes) for ids in (input_ids, blank)]
     mixed = (logits[1] + 2.0 * (logits[0] - logits[1])) / 0.7
     expected = log_softmax(mixed, dim=-1).gather(2, samples.codes[..., None])[..., 0].sum(dim=1)
     torch.testing.assert_close(samples.sampling_log_probs, expected, atol=1e-3, rtol=1e-4)
     assert (samples.codes == model.sample_images(prompts, seeds, 2.0, 0.7)[0]).all()
 
 
-def generation_logits(model, input_ids, codes):
-    """Plain recomputation without cache, padding or position ids: logits (B, T, V) of every code."""
-    janus = model.model
-    embeddings = torch.cat(
-        [
-            janus.get_input_embeddings()(input_ids).expand(len(codes), -1, -1),
-            janus.prepare_embeddings_for_image_generation(codes),
-        ],
-        dim=1,
-    )
-    hidden_states = janus.model.language_model(inputs_embeds=embeddings).last_hidden_state
-    return janus.model.generation_head(hidden_states)[:, input_ids.shape[1] - 1 : -1]
+def test_requests_for_images_are_the_processors_own(model, family):
+    ours, expected = model.generation_inputs(PROMPTS), drawing_inputs(family, model, PROMPTS)
+    assert (expected[1] == 0).any()  # left padding is exercised
+    for values, others in zip(ours, expected, strict=True):
+        assert torch.equal(values, others)
 
 
 def test_image_of_a_seed_is_the_same_in_any_company(model):
@@ -78,33 +78,26 @@ def test_image_of_a_seed_is_the_same_in_any_company(model):
     assert len(codes.unique(dim=0)) == 24
 
 
-def test_low_temperature_equals_greedy_generate(model):
-    inputs = model.processor(text=PROMPTS, generation_mode="image", padding=True, return_tensors="pt")
-    assert (inputs["attention_mask"] == 0).any()  # left padding is exercised
-    tokenizer = model.processor.tokenizer
-    model.model.generation_config = GenerationConfig(
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        generation_kwargs={"boi_token_id": tokenizer.boi_token_id},
-    )
-    greedy = model.model.generate(**inputs, generation_mode="image", do_sample=False, guidance_scale=3)
+def test_low_temperature_equals_greedy_generate(model, family):
+    greedy = greedy_codes(family, model, PROMPTS, 3)
     ours, _ = model.sample_images(PROMPTS, [0, 1, 2], 3, 1e-6)
     assert (ours == greedy).all()
 
 
-def test_unguided_sampling_leaves_the_unconditional_half_out(model):
+def test_unguided_sampling_leaves_the_unconditional_half_out(model, family):
     batches = []
-    handle = model.model.model.generation_head.register_forward_hook(lambda m, i, output: batches.append(len(output)))
+    norm = model.language_model.norm
+    handle = norm.register_forward_hook(lambda m, i, output: batches.append(len(output)))
     model.sample_images(PROMPTS, [0, 1, 2], 1.0, 1.0)
     model.sample_images(PROMPTS, [0, 1, 2], 2.0, 1.0)
     handle.remove()
-    assert batches == [3] * 36 + [6] * 36
+    read = {"janus": 35, "emu3": 35 + 5}[family]  # all codes but the last, and the ends of all rows but the last
+    assert batches == [3] * (1 + read) + [6] * (1 + read)
 
 
 def test_prompts_are_read_once_and_the_unconditional_one_once_per_length(model):
     read = []
-    embed_tokens = model.model.model.language_model.embed_tokens
+    embed_tokens = model.language_model.embed_tokens
     handle = embed_tokens.register_forward_hook(lambda m, inputs, output: read.append(len(inputs[0])))
     prompts, seeds = prompts_and_seeds(30)
     model.sample_images(prompts, seeds, 2.0, 1.0)
@@ -125,8 +118,8 @@ def test_the_cache_is_used_again_for_batches_of_the_same_shape(model):
 
 
 @pytest.mark.slow
-def test_compiled_sampling_draws_the_same_images(model, checkpoint):
-    compiled = JanusModel.load(checkpoint, {**MODEL, "compile": True})
+def test_compiled_sampling_draws_the_same_images(model, checkpoint, family):
+    compiled = load_model(checkpoint, {**FAMILIES[family], "compile": True})
     prompts, seeds = prompts_and_seeds(6)
     for first_seed in (0, 10):
         codes, log_probs = model.sample_images(prompts, [seed + first_seed for seed in seeds], 2.0, 0.9)
@@ -177,13 +170,11 @@ def test_temperature_must_be_positive(model):
         model.sample_images(PROMPTS, [0, 1, 2], 1.0, 0.0)
 
 
-def test_decoded_images_are_the_processors_own(model):
+def test_decoded_images_are_the_processors_own(model, family):
     codes = torch.randint(CODEBOOK_SIZE, (3, 36), generator=torch.Generator().manual_seed(0))
     images = model.decode_images(codes)
     assert images.shape == (3, 24, 24, 3) and images.dtype == np.uint8
-    decoded = model.model.decode_image_tokens(codes).detach()
-    channels_first = list(decoded.permute(0, 3, 1, 2))
-    expected = np.stack(model.processor.postprocess(channels_first)["pixel_values"]).transpose(0, 2, 3, 1)
+    expected = decoded(family, model, codes)
     assert np.abs(images.astype(int) - expected.astype(int)).max() <= 1
 
 
@@ -206,14 +197,14 @@ def test_alignment_logits_are_answer_log_ratios(model):
     ids = model.processor.tokenizer.convert_tokens_to_ids
     for image, prompt, logit in zip(images, PROMPTS, model.alignment_logits(images, PROMPTS[:2]), strict=False):
         text = f"<image> does this image describe {prompt} ?"
-        inputs = model.processor(text=[text], images=[image], return_tensors="pt")
+        inputs = processor_of(model)(text=[text], images=[image], return_tensors="pt")
         log_probs = log_softmax(model.model(**inputs).logits[0, -1], dim=-1)
         torch.testing.assert_close(logit, log_probs[ids("yes")] - log_probs[ids("no")], atol=1e-4, rtol=1e-4)
 
 
 def test_prompt_log_probs_are_of_the_caption(model):
     images, prompt = random_images(1), PROMPTS[2]
-    inputs = model.processor(
+    inputs = processor_of(model)(
         text=[f"<image> describe this image : {prompt}<eos>"], images=list(images), return_tensors="pt"
     )
     log_probs = log_softmax(model.model(**inputs).logits[0, :-1], dim=-1)
@@ -235,7 +226,7 @@ def test_batching_and_padding_change_nothing(model):
 
 def test_log_probs_are_differentiable(model):
     images = random_images(3)
-    weight = model.model.model.language_model.layers[0].self_attn.q_proj.weight
+    weight = model.language_model.layers[0].self_attn.q_proj.weight
     codes = torch.zeros(3, 36, dtype=torch.long)
     for values in (
         model.alignment_logits(images, PROMPTS),
@@ -246,9 +237,9 @@ def test_log_probs_are_differentiable(model):
         assert gradient.abs().max() > 0
 
 
-def test_saved_model_is_the_same_model(model, tmp_path):
+def test_saved_model_is_the_same_model(model, family, tmp_path):
     model.save(tmp_path)
-    again = JanusModel.load(tmp_path, MODEL)
+    again = load_model(tmp_path, FAMILIES[family])
     assert (
         model.sample_images(PROMPTS, [0, 1, 2], 1.0, 1.0)[0] == again.sample_images(PROMPTS, [0, 1, 2], 1.0, 1.0)[0]
     ).all()
@@ -256,25 +247,25 @@ def test_saved_model_is_the_same_model(model, tmp_path):
     assert torch.equal(model.alignment_logits(images, PROMPTS), again.alignment_logits(images, PROMPTS))
 
 
-def test_damaged_checkpoints_are_one_sentence(checkpoint, tmp_path):
-    with pytest.raises(SystemExit, match="is not a readable Janus checkpoint"):
-        JanusModel.load(tmp_path / "nowhere", MODEL)
+def test_damaged_checkpoints_are_one_sentence(checkpoint, family, tmp_path):
+    with pytest.raises(SystemExit, match=f"is not a readable {family.title()} checkpoint"):
+        load_model(tmp_path / "nowhere", FAMILIES[family])
     damaged = shutil.copytree(checkpoint, tmp_path / "truncated")
     weights = (damaged / "model.safetensors").read_bytes()
     (damaged / "model.safetensors").write_bytes(weights[: len(weights) // 2])
-    with pytest.raises(SystemExit, match="is not a readable Janus checkpoint") as stop:
-        JanusModel.load(damaged, MODEL)
+    with pytest.raises(SystemExit, match=f"is not a readable {family.title()} checkpoint") as stop:
+        load_model(damaged, FAMILIES[family])
     assert "\n" not in str(stop.value)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_missing_gpu_is_one_sentence(checkpoint):
+def test_a_missing_gpu_is_one_sentence(checkpoint, family):
     with pytest.raises(SystemExit, match="torch sees no GPU here"):
-        JanusModel.load(checkpoint, {**MODEL, "device": "cuda"})
+        load_model(checkpoint, {**FAMILIES[family], "device": "cuda"})
 
 
-def test_a_model_is_loaded_in_the_precision_asked_for(checkpoint):
-    model = JanusModel.load(checkpoint, {**MODEL, "dtype": "bfloat16"})
+def test_a_model_is_loaded_in_the_precision_asked_for(checkpoint, family):
+    model = load_model(checkpoint, {**FAMILIES[family], "dtype": "bfloat16"})
     assert {parameter.dtype for parameter in model.model.parameters()} == {torch.bfloat16}
     codes, log_probs = model.sample_images(PROMPTS, [0, 1, 2], 2.0, 1.0)
     assert log_probs.dtype == torch.float32
@@ -282,16 +273,17 @@ def test_a_model_is_loaded_in_the_precision_asked_for(checkpoint):
     torch.testing.assert_close(log_probs, forced.detach(), rtol=0.02, atol=0.0)
 
 
-def test_answers_must_be_single_tokens(checkpoint):
+def test_answers_must_be_single_tokens(checkpoint, family):
     for accept in ("perhaps", "yes no"):
         with pytest.raises(ValueError, match="one token"):
-            JanusModel.load(checkpoint, {**MODEL, "accept": accept})
+            load_model(checkpoint, {**FAMILIES[family], "accept": accept})
     with pytest.raises(ValueError, match="must contain {prompt}"):
-        JanusModel.load(checkpoint, {**MODEL, "question": "is it so ?"})
+        load_model(checkpoint, {**FAMILIES[family], "question": "is it so ?"})
 
 
-def test_the_class_of_a_model_is_named_by_its_configuration(checkpoint):
-    assert isinstance(load_model(checkpoint, MODEL), JanusModel)
+def test_the_class_of_a_model_is_named_by_its_configuration(checkpoint, family):
+    expected = {"janus": JanusModel, "emu3": Emu3Model}[family]
+    assert type(load_model(checkpoint, FAMILIES[family])) is expected
     for name in ("replication.models.janus.Jannus", "replication.modles.janus.JanusModel"):
         with pytest.raises(SystemExit, match=f"names the class {name}, which cannot be imported"):
             load_model(checkpoint, {**MODEL, "class": name})

@@ -40,7 +40,7 @@ def test_the_oracle_survives_the_tokenizer(base):
     rng = np.random.default_rng(11)
     meanings = [sample_meaning(SUBTASKS[i % 9], rng) for i in range(360)]
     scenes = [sample_scene(m, rng) if i % 2 else miss_scene(m, rng) for i, m in enumerate(meanings)]
-    restored = unified.decode_images(encode(unified.model.model.vqmodel, render(scenes, rng)))
+    restored = unified.decode_images(encode(unified, render(scenes, rng)))
     same = [sorted(a) == sorted(b) for a, b in zip(read_scenes(restored), scenes, strict=True)]
     assert np.mean(same) >= 0.97
     assert stated(quality, "reconstruction") >= 0.97
@@ -50,8 +50,7 @@ def test_codes_depend_on_the_scene_and_not_on_the_noise(base):
     unified, _ = base
     rng = np.random.default_rng(12)
     scenes = [sample_scene(sample_meaning(SUBTASKS[i % 9], rng), rng) for i in range(90)]
-    vqmodel = unified.model.model.vqmodel
-    once, again = (encode(vqmodel, render(scenes, rng)) for _ in range(2))
+    once, again = (encode(unified, render(scenes, rng)) for _ in range(2))
     assert (once == again).float().mean() >= 0.99
 
 

@@ -151,6 +151,19 @@ def test_pretraining_settings_only_exist_from_scratch():
     assert load_stage("base_model", "tiny", "scratch")["pretraining"]["joint"]["steps"] > 0
 
 
+def test_families_are_pre_trained_on_the_same_data_with_the_same_budget():
+    one = load_stage("base_model", "tiny", "scratch")["pretraining"]
+    other = load_stage("base_model", "tiny", "scratch", overrides=("choices.model=embedded_emu3",))["pretraining"]
+    assert {key for key in one if one[key] != other[key]} == {"untrained", "model"}
+    assert other["model"] == one["model"] | {"image_area": 576}
+
+
+def test_released_models_are_not_pre_trained():
+    for model in ("janus_pro_7b", "emu3_gen"):
+        stage = load_stage("base_model", "paper", overrides=(f"choices.model={model}",))
+        assert stage["source"] == "hub" and stage["repository"].startswith(("deepseek-community/", "BAAI/"))
+
+
 @given(st.dictionaries(st.text(), st.one_of(st.integers(), st.floats(allow_nan=False), st.text()), max_size=5))
 def test_canonical_ignores_the_order_of_keys(values):
     reordered = dict(reversed(values.items()))

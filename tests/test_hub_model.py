@@ -59,7 +59,7 @@ def test_requests_for_images_are_those_of_the_chat_template(hub_model):
         for prompt in PROMPTS
     ]
     expected = hub_model.processor(text=texts, generation_mode="image", padding=True, return_tensors="pt")
-    input_ids, attention_mask = hub_model._generation_inputs(PROMPTS)
+    input_ids, attention_mask = hub_model.generation_inputs(PROMPTS)
     assert torch.equal(input_ids, expected["input_ids"]) and torch.equal(attention_mask, expected["attention_mask"])
     read = hub_model.processor.tokenizer.batch_decode(hub_model.generation_ids(PROMPTS))
     for prompt, text in zip(PROMPTS, read, strict=True):
@@ -68,7 +68,7 @@ def test_requests_for_images_are_those_of_the_chat_template(hub_model):
 
 def test_questions_are_those_of_the_chat_template_with_the_system_prompt_once(hub_model):
     expected = asked_by_processor(hub_model, random_images(3), map(paper_question, PROMPTS))
-    input_ids, attention_mask = hub_model._questions(PROMPTS)
+    input_ids, attention_mask = hub_model._questions(random_images(3), PROMPTS)
     assert torch.equal(input_ids, expected["input_ids"]) and torch.equal(attention_mask, expected["attention_mask"])
     assert (attention_mask[:, -1] == 1).all() and (attention_mask[:, 0] == 0).any()  # padded on the left
     for text in hub_model.processor.tokenizer.batch_decode(input_ids):
@@ -76,7 +76,9 @@ def test_questions_are_those_of_the_chat_template_with_the_system_prompt_once(hu
 
 
 def test_braces_in_a_prompt_stay(hub_model):
-    (text,) = hub_model.processor.tokenizer.batch_decode(hub_model._questions(["a {set} of {image}"])[0])
+    (text,) = hub_model.processor.tokenizer.batch_decode(
+        hub_model._questions(random_images(1), ["a {set} of {image}"])[0]
+    )
     assert "describe a {set} of {image}? If" in text
 
 
@@ -90,7 +92,7 @@ def test_sampler_and_teacher_forcing_agree(hub_model, guidance_scale):
 
 
 def test_low_temperature_equals_greedy_generate(hub_model):
-    input_ids, attention_mask = hub_model._generation_inputs(PROMPTS)
+    input_ids, attention_mask = hub_model.generation_inputs(PROMPTS)
     greedy = hub_model.model.generate(
         input_ids=input_ids, attention_mask=attention_mask, generation_mode="image", do_sample=False
     )  # with the guidance of the generation config: 5

@@ -2,12 +2,19 @@
 
 import pytest
 import torch
+from families import HEADS, LANGUAGE_MODELS, drawing_inputs, next_code_logits
+from settings import FAMILIES
 from torch.nn.functional import cross_entropy, log_softmax
 from trl.trainer.utils import add_fused_lm_head
 
 from replication.models.tiny import CODEBOOK_SIZE
 
 PROMPTS = ["an image of a triangle", "a picture of a striped purple triangle"]
+
+
+@pytest.fixture(scope="session", params=FAMILIES)
+def family(request):
+    return request.param
 
 
 @pytest.fixture
@@ -28,13 +35,13 @@ def padded_rows(policy, codes):
     return input_ids, labels, (torch.arange(width) < lengths[:, None]).long()
 
 
-def test_joint_vocabulary_offsets_text(model):
+def test_joint_vocabulary_offsets_text(model, family):
     policy = model.image_policy("language_model")
-    text = [model.processor(text=[p], generation_mode="image")["input_ids"][0] for p in PROMPTS]
+    text = [drawing_inputs(family, model, [prompt])[0][0].tolist() for prompt in PROMPTS]
     assert policy.prompt_ids(PROMPTS) == [[CODEBOOK_SIZE + i for i in ids] for ids in text]
 
 
-def test_policy_and_backbone_agree_and_begin_of_image_predicts_code_1(model, codes):
+def test_policy_and_backbone_agree_and_the_last_of_the_prompt_predicts_code_1(model, family, codes):
     policy = model.image_policy("language_model")
     input_ids, labels, mask = padded_rows(policy, codes)
     logits = policy(input_ids, attention_mask=mask).logits[:, :-1]
@@ -43,12 +50,24 @@ def test_policy_and_backbone_agree_and_begin_of_image_predicts_code_1(model, cod
     torch.testing.assert_close(ours, model.image_log_probs(PROMPTS, codes), atol=1e-4, rtol=1e-4)
 
     model.model.double()
-    start = len(policy.prompt_ids(PROMPTS)[0])  # plain recomputation of the first code in float64
-    text = torch.tensor(policy.prompt_ids(PROMPTS)[:1]) - CODEBOOK_SIZE
-    hidden = model.model.model.language_model(input_ids=text).last_hidden_state[:, -1]
-    first = log_softmax(model.model.model.generation_head(hidden), dim=-1)[0, codes[0, 0]]
-    assert input_ids[0, start - 1] - CODEBOOK_SIZE == model.processor.tokenizer.boi_token_id
-    torch.testing.assert_close(ours[0, 0].double(), first, atol=1e-4, rtol=1e-4)
+    for number in (0, 5, 6, 35):  # the first code, the last of a row, the first of the next, the last of all
+        before, code = codes[0, :number].tolist(), codes[0, number]
+        plain = log_softmax(next_code_logits(family, model, PROMPTS[0], before), dim=-1)[code]
+        torch.testing.assert_close(ours[0, number].double(), plain, atol=1e-4, rtol=1e-4)
+
+
+def test_rows_padded_on_the_left_have_the_same_logits(model, codes):
+    policy = model.image_policy("language_model")
+    input_ids, _, mask = padded_rows(policy, codes)
+    lengths = mask.sum(dim=1).tolist()
+    moved = [
+        torch.stack([row.roll(-length) for row, length in zip(x, lengths, strict=True)]) for x in (input_ids, mask)
+    ]
+    positions = (moved[1].cumsum(dim=1) - 1).clamp(min=0)
+    right = policy(input_ids, attention_mask=mask).logits
+    left = policy(moved[0], attention_mask=moved[1], position_ids=positions).logits
+    for row, length in enumerate(lengths):
+        torch.testing.assert_close(left[row, -length:], right[row, :length], atol=1e-4, rtol=1e-4)
 
 
 def test_trl_head_equals_plain_cross_entropy_and_every_code_gets_a_gradient(model, codes):
@@ -67,22 +86,22 @@ def test_trl_head_equals_plain_cross_entropy_and_every_code_gets_a_gradient(mode
     )
 
 
-def test_only_the_trained_modules_get_gradients(model, codes):
+def test_only_the_trained_modules_get_gradients(model, family, codes):
     policy = model.image_policy("language_model")
     input_ids, labels, mask = padded_rows(policy, codes)
     logits = policy(input_ids, attention_mask=mask).logits[:, :-1]
     cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten()).backward()
     for name, parameter in model.model.named_parameters():
-        if name.startswith("model.language_model."):
+        if name.startswith(f"{LANGUAGE_MODELS[family]}."):
             assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
         else:
             assert parameter.grad is None and not parameter.requires_grad, name
 
 
-def test_trained_modules_is_a_pattern(model):
+def test_trained_modules_is_a_pattern(model, family):
     policy = model.image_policy(r"generation_head|language_model\.layers\.3")
     trained = {name for name, parameter in policy.named_parameters() if parameter.requires_grad}
-    assert "backbone.generation_head.vision_head.weight" in trained
+    assert f"backbone.generation_head.{HEADS[family].rpartition('.')[2]}.weight" in trained
     assert all(name.startswith(("backbone.generation_head", "backbone.language_model.layers.3")) for name in trained)
     with pytest.raises(ValueError, match="matches no parameter"):
         model.image_policy("vision_tower")

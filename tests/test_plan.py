@@ -8,12 +8,13 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from families import LANGUAGE_MODELS, UNTRAINED
+from settings import FAMILIES
 from test_workflow import ROOT, copy_repository, dry_run
 
 from benchmarks.shapes import janus_pro
 from replication import costs, plan
 from replication.costs import SIZES, Sizes
-from replication.models.tiny import new_model
 
 SMALL = Sizes(hidden=2, intermediate=3, layers=5, vocabulary=7, codes=11, tokens=16, pixels=4, others=13)
 MODEL = {"name": "janus_pro_7b", "dtype": "bfloat16", "device": "cuda"}
@@ -39,13 +40,12 @@ def test_sizes_are_those_of_the_models(size):
     )
 
 
-def test_sizes_of_the_embedded_model():
-    model = new_model(seed=0)
-    assert sum(weight.numel() for weight in model.parameters()) == SIZES["embedded_janus"].parameters
-    assert (
-        sum(weight.numel() for weight in model.model.language_model.parameters())
-        == SIZES["embedded_janus"].language_model
-    )
+@pytest.mark.parametrize("family", FAMILIES)
+def test_sizes_of_the_embedded_models(family):
+    model, sizes = UNTRAINED[family].new_model(seed=0), SIZES[f"embedded_{family}"]
+    assert sum(weight.numel() for weight in model.parameters()) == sizes.parameters
+    language_model = model.get_submodule(LANGUAGE_MODELS[family])
+    assert sum(weight.numel() for weight in language_model.parameters()) == sizes.language_model
 
 
 def test_formulas_by_hand():

@@ -1,4 +1,4 @@
-"""Pre-training of the embedded model: packed questions, noisy captions, resuming."""
+"""Pre-training of the embedded models: packed questions, noisy captions, resuming."""
 
 import json
 from pathlib import Path
@@ -6,9 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from families import UNTRAINED, code_logits, drawing_inputs, processor_of
+from settings import FAMILIES
+from torch.nn.functional import cross_entropy
 
 from replication.base_model import sha256, verify
-from replication.models.tiny import CODEBOOK_SIZE, NUM_IMAGE_TOKENS, new_model, new_processor
+from replication.models.tiny import CODEBOOK_SIZE, NUM_IMAGE_TOKENS
 from replication.pretraining.data import IGNORED, QuestionWriter, text_to_image_pairs
 from replication.pretraining.joint import generation_loss, train_jointly, understanding_loss
 from replication.pretraining.tokenizer import random_pictures, to_pixel_values, train_tokenizer
@@ -16,39 +19,48 @@ from replication.scenes.grammar import canonical, holds, parse
 from replication.scenes.oracle import read_scenes
 from replication.scenes.world import is_held_out
 
-QUESTION, CAPTION = "does this image describe {prompt} ?", "describe this image :"
+WORDING = ("question", "accept", "reject", "image_area")
+
+
+@pytest.fixture(scope="session", params=FAMILIES)
+def family(request):
+    return request.param
+
+
+def new_unified(family, seed):
+    wording = {key: value for key, value in FAMILIES[family].items() if key in WORDING}
+    unified = UNTRAINED[family].new_unified(seed, wording)
+    unified.model.eval()
+    return unified
 
 
 @pytest.fixture(scope="module")
-def model():
-    return new_model(seed=3).eval()
+def unified(family):
+    return new_unified(family, 3)
 
 
 @pytest.fixture(scope="module")
-def processor():
-    return new_processor()
+def writer(unified):
+    return QuestionWriter(unified)
 
 
-@pytest.fixture(scope="module")
-def writer(processor):
-    return QuestionWriter(processor.tokenizer, NUM_IMAGE_TOKENS, QUESTION, CAPTION)
-
-
-def test_packed_questions_do_not_see_one_another(model, writer):
+def test_packed_questions_do_not_see_one_another(unified, family, writer):
     """The loss of the packed batch equals that of one plain forward pass per caption or question."""
     batch = writer.batch(2, 0.5, np.random.default_rng(0))
-    caption_loss, answer_loss = understanding_loss(model, batch, writer.yes, writer.no)
+    caption_loss, answer_loss = understanding_loss(unified, batch, writer.yes, writer.no)
     caption_losses, answer_losses = [], []
     prefix = len(writer.prefix)
+    sizes = {"image_sizes": torch.tensor([[24, 24]])} if family == "emu3" else {}
     for row in range(2):
         starts = [i for i in range(prefix, batch.input_ids.shape[1]) if batch.position_ids[row, i] == prefix]
         for start, stop in zip(starts, [*starts[1:], batch.input_ids.shape[1]], strict=True):
             ids, labels = batch.input_ids[row, start:stop], batch.labels[row, start:stop]
             ids, labels = ids[ids != writer.pad], labels[ids != writer.pad]
-            logits = model(
+            logits = unified.model(
                 input_ids=torch.cat([torch.tensor(writer.prefix), ids])[None],
                 pixel_values=batch.pixel_values[row : row + 1],
                 attention_mask=torch.ones(1, prefix + len(ids), dtype=torch.long),
+                **sizes,
             ).logits[0, prefix:]
             for position, label in enumerate(labels.tolist()):
                 if label != IGNORED:
@@ -75,55 +87,68 @@ def test_answers_are_true_and_balanced(writer):
     assert 0.4 < np.mean(np.array(answers) == writer.yes) < 0.62
 
 
-def test_begin_of_image_predicts_the_first_code_and_every_code_gets_a_gradient(model, processor):
+def test_the_question_of_training_is_that_of_use(unified, writer):
+    """The prefix of every row, and a question after it, are what the processor of transformers writes."""
+    text = "<image> does this image describe a circle ?"
+    inputs = processor_of(unified)(text=[text], images=[np.zeros((24, 24, 3), np.uint8)], return_tensors="pt")
+    assert inputs["input_ids"][0].tolist() == writer.prefix + writer._ids(text.partition(" ")[2])
+
+
+def test_the_last_of_the_prompt_predicts_the_first_code_and_every_code_gets_a_gradient(unified, family):
     codes = torch.randint(0, CODEBOOK_SIZE, (2, NUM_IMAGE_TOKENS), generator=torch.Generator().manual_seed(0))
-    inputs = processor(
-        text=["a circle", "a red circle above a blue square"],
-        generation_mode="image",
-        padding=True,
-        return_tensors="pt",
-    )
-    losses = []
-    for row in range(2):
-        ids = inputs["input_ids"][row][inputs["attention_mask"][row].bool()]
-        hidden = [model.get_input_embeddings()(ids)]
-        for code in codes[row]:
-            state = model.model.language_model(inputs_embeds=torch.cat(hidden)[None]).last_hidden_state[0, -1]
-            losses.append(-torch.log_softmax(model.model.generation_head(state), dim=-1)[code])
-            hidden.append(model.prepare_embeddings_for_image_generation(code[None]))
-    loss = generation_loss(model, inputs["input_ids"], inputs["attention_mask"], codes)
+    prompts, losses = ["a circle", "a red circle above a blue square"], []
+    for prompt, image in zip(prompts, codes, strict=True):
+        logits = code_logits(family, unified, drawing_inputs(family, unified, [prompt])[0], image[None])
+        losses.append(cross_entropy(logits[0], image))
+    loss = generation_loss(unified, *drawing_inputs(family, unified, prompts), codes)
     assert loss.item() == pytest.approx(torch.stack(losses).mean().item(), abs=1e-5)
-    gradient = torch.autograd.grad(loss, model.model.generation_head.vision_head.bias)[0]
-    assert set(gradient.argsort()[: codes.unique().numel()].tolist()) == set(codes.unique().tolist())
+
+    logits = unified.drawn_logits(*unified.generation_inputs(prompts), codes).detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(cross_entropy(logits.flatten(0, 1), codes.flatten()), logits)
+    assert (gradient.gather(2, codes[..., None]) < 0).all()
 
 
-def test_a_tokenizer_trained_briefly_beats_an_untrained_one_and_keeps_its_codebook_on_the_sphere():
-    pixels = to_pixel_values(random_pictures(64, np.random.default_rng(0)))
+def test_a_tokenizer_trained_briefly_beats_an_untrained_one_and_keeps_its_codebook_on_the_sphere(family):
+    pictures = random_pictures(64, np.random.default_rng(0))
 
     @torch.no_grad()
-    def error(vqmodel):
-        return (vqmodel(pixels).decoded_pixel_values - pixels).abs().mean()
+    def error(unified):
+        images = unified.decode_images(unified.encode_pixels(to_pixel_values(pictures)))
+        return np.abs(images.astype(float) - pictures).mean()
 
-    vqmodel = new_model(0).model.vqmodel
-    before = error(vqmodel)
-    train_tokenizer(vqmodel, seed=0, steps=30, batch_size=16, learning_rate=4e-3)
-    assert error(vqmodel) < 0.6 * before
-    norms = vqmodel.quantize.embedding.weight.norm(dim=1)
+    unified = new_unified(family, 0)
+    before = error(unified)
+    train_tokenizer(unified, seed=0, steps=30, batch_size=16, learning_rate=4e-3)
+    assert error(unified) < 0.7 * before
+    norms = unified.codebook.norm(dim=1)
     torch.testing.assert_close(norms, torch.ones_like(norms))
 
 
-def test_caption_noise_has_the_stated_strength_and_no_held_out_meaning_is_seen():
-    vqmodel = new_model(0).model.vqmodel
-    clean, clean_codes = text_to_image_pairs(vqmodel, 400, caption_noise=0.0, seed=1)
-    noisy, _ = text_to_image_pairs(vqmodel, 400, caption_noise=1.0, seed=1)
+@torch.no_grad()
+def test_a_picture_is_tokenized_as_transformers_does_it(unified, family):
+    """And the vectors of its codes are drawn as the codes are."""
+    pixels = to_pixel_values(random_pictures(5, np.random.default_rng(1)))
+    vqmodel = unified.model.model.vqmodel
+    sizes = {"image_sizes": torch.tensor([[24, 24]] * 5)} if family == "emu3" else {}
+    expected = vqmodel.encode(pixels, **sizes).image_tokens
+    codes = unified.encode_pixels(pixels)
+    assert torch.equal(codes, torch.stack(list(expected)).view(5, 36) if family == "emu3" else expected.view(5, 36))
+    unified.codebook.div_(unified.codebook.norm(dim=1, keepdim=True))
+    vectors = unified.codebook[codes].view(5, 6, 6, -1).permute(0, 3, 1, 2)
+    torch.testing.assert_close(unified.paint_latents(vectors).permute(0, 2, 3, 1), unified.paint(codes))
+
+
+def test_caption_noise_has_the_stated_strength_and_no_held_out_meaning_is_seen(unified):
+    clean, clean_codes = text_to_image_pairs(unified, 400, caption_noise=0.0, seed=1)
+    noisy, _ = text_to_image_pairs(unified, 400, caption_noise=1.0, seed=1)
     assert not any(is_held_out(parse(caption)) for caption in clean + noisy)
     assert len(clean_codes) == 400
-    again, codes_again = text_to_image_pairs(vqmodel, 400, caption_noise=0.0, seed=1)
+    again, codes_again = text_to_image_pairs(unified, 400, caption_noise=0.0, seed=1)
     assert again == clean and torch.equal(codes_again, clean_codes)
     assert sum(canonical(parse(a)) == canonical(parse(b)) for a, b in zip(clean, noisy, strict=True)) < 40
 
 
-def test_an_interrupted_pre_training_ends_like_an_unbroken_one(tmp_path, processor):
+def test_an_interrupted_pre_training_ends_like_an_unbroken_one(tmp_path, family):
     from replication.pretraining import joint
 
     settings = {
@@ -137,25 +162,24 @@ def test_an_interrupted_pre_training_ends_like_an_unbroken_one(tmp_path, process
         "caption_noise": 0.5,
         "condition_dropout": 0.1,
         "near_misses_from_step": 4,
-        "question": QUESTION,
-        "caption": CAPTION,
         "steps": 6,
         "checkpoint_every": 2,
         "compiled": False,
     }
-    unbroken, broken = new_model(1), new_model(1)
-    train_jointly(unbroken, processor, 1, progress_folder=tmp_path / "unbroken", **settings)
+    unbroken, broken, resumed = (new_unified(family, 1) for _ in range(3))
+    train_jointly(unbroken, 1, progress_folder=tmp_path / "unbroken", **settings)
 
     original = joint._checkpoint
     try:
         joint._checkpoint = lambda *arguments: _stop_after(original, arguments)
         with pytest.raises(KeyboardInterrupt):
-            train_jointly(broken, processor, 1, progress_folder=tmp_path / "broken", **settings)
+            train_jointly(broken, 1, progress_folder=tmp_path / "broken", **settings)
     finally:
         joint._checkpoint = original
-    resumed = new_model(1)
-    train_jointly(resumed, processor, 1, progress_folder=tmp_path / "broken", **settings)
-    for (name, one), (_, other) in zip(unbroken.state_dict().items(), resumed.state_dict().items(), strict=True):
+    train_jointly(resumed, 1, progress_folder=tmp_path / "broken", **settings)
+    for (name, one), (_, other) in zip(
+        unbroken.model.state_dict().items(), resumed.model.state_dict().items(), strict=True
+    ):
         assert torch.equal(one, other), name
 
 

@@ -7,16 +7,23 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from settings import DPO, SFT
+from families import next_code_logits
+from settings import DPO, FAMILIES, SFT
 from torch.nn.functional import logsigmoid
 
 from replication import post_training
-from replication.models.image_policy import ImageBackbone
+from replication.models.emu3 import Emu3Backbone
+from replication.models.janus import JanusBackbone
 from replication.models.tiny import CODEBOOK_SIZE
 
 PROMPTS = ["an image of a triangle", "a picture of a striped purple triangle"]
 CODES = np.random.default_rng(0).integers(CODEBOOK_SIZE, size=(4, 36)).astype(np.int16)
 TRAINING_SET = pd.DataFrame({"prompt": PROMPTS, "chosen": [0, 1], "rejected": [2, 3]})
+
+
+@pytest.fixture(scope="session", params=FAMILIES)
+def family(request):
+    return request.param
 
 
 def new_trainer(model, method, folder, **changes):
@@ -32,18 +39,13 @@ def trl_loss(trainer, **columns):
 
 
 def reference_log_probs(model, prompt, codes):
-    """log pi of every code, written as the definition reads: float64, one image, one code at a time, the whole sequence
-    read anew for each, no padding, no mask, no cache."""
-    janus = copy.deepcopy(model.model).double()
-    text = model.processor.tokenizer(f"{prompt}<boi>")["input_ids"]
-    sequence = [janus.model.language_model.embed_tokens.weight[token] for token in text]
-    log_probs = []
-    for code in codes.tolist():
-        inputs = torch.stack(sequence)[None]
-        hidden = janus.model.language_model(inputs_embeds=inputs, use_cache=False).last_hidden_state[0, -1]
-        logits = janus.model.generation_head(hidden)
+    """log pi of every code, written as the definition reads: float64, one image, one code at a time."""
+    exact, log_probs = copy.copy(model), []
+    exact.model = copy.deepcopy(model.model).double()
+    codes = codes.tolist()
+    for number, code in enumerate(codes):
+        logits = next_code_logits(exact.name.lower(), exact, prompt, codes[:number])
         log_probs.append((logits[code] - logits.exp().sum().log()).item())
-        sequence.append(janus.model.generation_aligner(janus.model.generation_embeddings.weight[code]))
     return log_probs
 
 
@@ -66,7 +68,7 @@ def dpo_loss_and_reference(model, folder):
     trainer = new_trainer(model, "dpo", folder)
     reference = [log_probs.sum(dim=1) for log_probs in references(model)]
     with torch.no_grad():
-        for parameter in model.model.model.language_model.parameters():
+        for parameter in model.language_model.parameters():
             parameter.mul_(1.05)
     chosen, rejected = references(model)
     margins = (chosen.sum(dim=1) - reference[0]) - (rejected.sum(dim=1) - reference[1])
@@ -116,16 +118,19 @@ def mean_in_place_of_sum(monkeypatch):
 
 def guided_logits_in_the_loss(monkeypatch):
     """Classifier-free guidance mixed into the logits; the last layer is linear, so its inputs are mixed here."""
-    forward = ImageBackbone.forward
 
-    def guided(backbone, input_ids, attention_mask=None, position_ids=None, use_cache=False):
-        pads = torch.where(input_ids < CODEBOOK_SIZE, input_ids, CODEBOOK_SIZE)
-        output = forward(backbone, input_ids, attention_mask, position_ids, use_cache)
-        unconditional = forward(backbone, pads, attention_mask, position_ids, use_cache).last_hidden_state
-        output.last_hidden_state = unconditional + 5 * (output.last_hidden_state - unconditional)
-        return output
+    def mutate(forward):
+        def guided(backbone, input_ids, attention_mask=None, position_ids=None, use_cache=False):
+            pads = torch.where(input_ids < CODEBOOK_SIZE, input_ids, CODEBOOK_SIZE)
+            output = forward(backbone, input_ids, attention_mask, position_ids, use_cache)
+            unconditional = forward(backbone, pads, attention_mask, position_ids, use_cache).last_hidden_state
+            output.last_hidden_state = unconditional + 5 * (output.last_hidden_state - unconditional)
+            return output
 
-    monkeypatch.setattr(ImageBackbone, "forward", guided)
+        return guided
+
+    for backbone in (JanusBackbone, Emu3Backbone):
+        monkeypatch.setattr(backbone, "forward", mutate(backbone.forward))
 
 
 def text_embeddings_for_image_codes(monkeypatch):
@@ -133,7 +138,8 @@ def text_embeddings_for_image_codes(monkeypatch):
         table = backbone.language_model.embed_tokens
         return table(input_ids % table.num_embeddings)
 
-    monkeypatch.setattr(ImageBackbone, "embed", embed)
+    for backbone in (JanusBackbone, Emu3Backbone):
+        monkeypatch.setattr(backbone, "embed", embed)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The workflow as a user meets it: it plans, it runs, and it reruns what an edit can change and nothing else."""
 
+import json
 import os
 import re
 import shutil
@@ -435,6 +436,21 @@ def test_bases_from_scratch_need_no_shipped_model(checkout):
     assert done.returncode == 0
     assert "base_models/" not in done.stdout
     assert '"source": "scratch"' in done.stdout
+    assert "replication/models/tiny.py" in done.stdout and "emu3" not in done.stdout
+
+
+def test_a_family_is_chosen_by_configuration_alone(checkout):
+    """Its base models are pre-trained by the same rules, and every station reads its class."""
+    family = 'overrides=["choices.model=embedded_emu3"]'
+    text = dry_run(checkout, "results/smoke/sft/seed=0/evaluation/metrics.csv", *SMOKE, "base=scratch", family)
+    (pretraining,) = {config for config in re.findall(r"replication\.base_model --config '(.*?)'", text)}
+    assert json.loads(pretraining)["pretraining"]["untrained"] == "replication.models.tiny_emu3.new_unified"
+    for station in ("candidates", "post_training", "evaluation"):
+        command = re.search(rf"python -m replication\.{station} --config '(.*?)'", text)
+        assert json.loads(command[1])["model"]["class"] == "replication.models.emu3.Emu3Model"
+    for rule in ("base_model", "candidates", "post_training"):
+        block = text[text.index(f"rule {rule}:") :]
+        assert "replication/models/emu3.py" in re.search(r"input: (.*)", block)[1].split(", ")
 
 
 @pytest.mark.parametrize(
@@ -444,6 +460,10 @@ def test_bases_from_scratch_need_no_shipped_model(checkout):
         ("base=released", "There is no base_model 'released'; choose one of: hub, scratch, shipped."),
         ("presets=tiny", "--config knows preset, base and overrides, but not presets."),
         ('overrides=["seeds=[0,x]"]', "seeds: 'x' is not an integer; write a whole number such as 1."),
+        (
+            'overrides=["choices.model=embedded_emu3"]',
+            "No base model of embedded_emu3 comes with the repository; pre-train",
+        ),
         ('overrides=["post_training.betta=1"]', "The override 'post_training.betta=1' has no place: "),
     ],
 )

@@ -51,17 +51,17 @@ def check_memory(path, needed, free):
     if needed * WORKING_SPACE > free:
         raise SystemExit(
             f"{path} needs about {needed * WORKING_SPACE / 2**30:.0f} GiB of GPU memory to draw one image, but "
-            f"{free / 2**30:.0f} GiB are free; take a larger GPU, end what else runs on it, or set choices.model=janus_pro_1b."
+            f"{free / 2**30:.0f} GiB are free; take a larger GPU, end what else runs on it, or choose a smaller model."
         )
 
 
-def check_tokenizer(path, tokenizer, text):
-    """Raises SystemExit unless `tokenizer` gives `text` back and begins it with begin-of-sequence.
+def check_tokenizer(path, tokenizer, begin, text):
+    """Raises SystemExit unless `tokenizer` gives `text` after `begin` back and begins it with begin-of-sequence.
 
     Some releases of transformers 5 read byte-level tokenizers that call themselves LlamaTokenizerFast, as those of DeepSeek
     do, without their spaces and without an error (huggingface/transformers#45488).
     """
-    ids = tokenizer(text)["input_ids"]
+    ids = tokenizer(begin + text)["input_ids"]
     if ids[0] != tokenizer.bos_token_id or tokenizer.decode(ids, skip_special_tokens=True) != text:
         raise SystemExit(
             f"This transformers reads the tokenizer of {path} wrongly: {text!r} becomes {tokenizer.decode(ids)!r}; "

@@ -14,6 +14,7 @@ from transformers import (
 )
 from transformers.models.janus.image_processing_pil_janus import JanusImageProcessorPil
 
+from replication.models.janus import JanusModel
 from replication.scenes.grammar import WORDS
 from replication.scenes.renderer import IMAGE_SIZE
 
@@ -101,3 +102,8 @@ def new_model(seed: int) -> JanusForConditionalGeneration:
         generation_kwargs={"boi_token_id": VOCABULARY.index("<boi>")},
     )
     return model
+
+
+def new_unified(seed: int, wording: dict) -> JanusModel:
+    """The embedded model with random weights and the wordings of configs/model."""
+    return JanusModel(new_model(seed), new_processor(), **wording)

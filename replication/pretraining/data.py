@@ -1,4 +1,4 @@
-"""Training sequences of the embedded model: text-to-image, captioning and yes/no alignment questions.
+"""Training sequences of the embedded models: text-to-image, captioning and yes/no alignment questions.
 
 Text-to-image pairs are noisy, as pairs from the web are: a stated share of the captions is a near miss. The pairs for
 understanding are clean. This, and nothing else, is where the gap between the branches comes from.
@@ -9,12 +9,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from tqdm import trange
-from transformers import PreTrainedTokenizerFast
 
+from replication.models.autoregressive import AutoregressiveModel
 from replication.pretraining.tokenizer import encode, to_pixel_values
 from replication.scenes import SUBTASKS
 from replication.scenes.grammar import LONGEST_PROMPT, Meaning, holds
-from replication.scenes.renderer import render
+from replication.scenes.renderer import IMAGE_SIZE, render
 from replication.scenes.scene import Scene
 from replication.scenes.world import (
     add_distractors,
@@ -38,7 +38,9 @@ def _training_near_miss(meaning: Meaning, rng: np.random.Generator) -> Meaning:
     return changed
 
 
-def text_to_image_pairs(vqmodel, number: int, caption_noise: float, seed: int) -> tuple[list[str], torch.Tensor]:
+def text_to_image_pairs(
+    unified: AutoregressiveModel, number: int, caption_noise: float, seed: int
+) -> tuple[list[str], torch.Tensor]:
     """Captions and image codes (number, 36) of training scenes; a share `caption_noise` of captions is a near miss."""
     rng = np.random.default_rng((seed, 2))
     captions, codes = [], []
@@ -49,14 +51,15 @@ def text_to_image_pairs(vqmodel, number: int, caption_noise: float, seed: int) -
             scenes.append(sample_scene(meaning, rng))
             told = _training_near_miss(meaning, rng) if rng.random() < caption_noise else meaning
             captions.append(sample_prompt(told, rng))
-        codes.append(encode(vqmodel, render(scenes, rng)))
+        codes.append(encode(unified, render(scenes, rng)))
     return captions, torch.cat(codes)
 
 
 class Understanding(NamedTuple):
     """A batch of pictures, each followed by several independent questions that do not see one another.
 
-    pixel_values (B, 3, 24, 24); input_ids, labels, position_ids (B, S); attention (B, 1, S, S) bool, True = may attend.
+    pixel_values (B, 3, 24, 24); input_ids, labels, position_ids (B, S); attention (B, 1, S, S) bool, True = may attend;
+    image_start: where the image begins in every row.
     """
 
     pixel_values: torch.Tensor
@@ -64,6 +67,7 @@ class Understanding(NamedTuple):
     labels: torch.Tensor
     position_ids: torch.Tensor
     attention: torch.Tensor
+    image_start: int
 
 
 class QuestionWriter:
@@ -73,13 +77,15 @@ class QuestionWriter:
     statements of the same subtask.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, image_tokens: int, question: str, caption: str):
-        self.tokenizer, self.question, self.caption = tokenizer, question, caption
-        ids = tokenizer.convert_tokens_to_ids
-        self.prefix = [ids("<bos>"), ids("<boi>"), *[ids("<image>")] * image_tokens, ids("<eoi>")]
+    def __init__(self, unified: AutoregressiveModel):
+        self.tokenizer, self.question, self.caption = unified.processor.tokenizer, unified.question, unified.caption
+        ids = self.tokenizer.convert_tokens_to_ids
+        blank = np.zeros((1, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+        self.prefix = self.tokenizer(unified.ask(blank, ""))["input_ids"]
+        self.image_start = self.prefix.index(self.tokenizer.image_token_id)
         # every batch has the longest possible rows, so that the compiled losses see one shape
-        asked = len(question.split()) - 1 + LONGEST_PROMPT
-        self.length = len(self.prefix) + len(caption.split()) + LONGEST_PROMPT + 3 * asked
+        asked = len(self.question.split()) - 1 + LONGEST_PROMPT
+        self.length = len(self.prefix) + len(self.caption.split()) + LONGEST_PROMPT + 3 * asked
         self.yes, self.no, self.eos, self.pad = ids("yes"), ids("no"), ids("<eos>"), ids("<pad>")
 
     def _ids(self, text: str) -> list[int]:
@@ -140,5 +146,10 @@ class QuestionWriter:
         image = (segment_ids == 0)[:, None, :]
         causal = torch.ones(length, length, dtype=torch.bool).tril()
         return Understanding(
-            to_pixel_values(render(scenes, rng)), input_ids, labels, position_ids, ((same | image) & causal)[:, None]
+            to_pixel_values(render(scenes, rng)),
+            input_ids,
+            labels,
+            position_ids,
+            ((same | image) & causal)[:, None],
+            self.image_start,
         )

@@ -1,4 +1,4 @@
-"""Joint pre-training of the embedded model: text-to-image beside captioning and yes/no questions, in every step."""
+"""Joint pre-training of an embedded model: text-to-image beside captioning and yes/no questions, in every step."""
 
 from pathlib import Path
 
@@ -7,52 +7,43 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 from tqdm import tqdm
-from transformers import JanusForConditionalGeneration, JanusProcessor
 
 from replication.files import atomic_file
+from replication.models.autoregressive import AutoregressiveModel
 from replication.pretraining.data import IGNORED, QuestionWriter, Understanding, text_to_image_pairs
-from replication.sampling import position_ids
 from replication.scenes.grammar import LONGEST_PROMPT
 
 
 def generation_loss(
-    model: JanusForConditionalGeneration, input_ids: torch.Tensor, attention_mask: torch.Tensor, codes: torch.Tensor
+    unified: AutoregressiveModel, input_ids: torch.Tensor, attention_mask: torch.Tensor, codes: torch.Tensor
 ) -> torch.Tensor:
-    """Mean cross-entropy of image codes (B, T) after left-padded prompts that end in <boi>, which predicts code 1."""
-    prompt = model.get_input_embeddings()(input_ids)
-    image = model.prepare_embeddings_for_image_generation(codes[:, :-1])
-    attention = torch.cat([attention_mask, attention_mask.new_ones(codes[:, :-1].shape)], dim=1)
-    hidden = model.model.language_model(
-        inputs_embeds=torch.cat([prompt, image], dim=1),
-        attention_mask=attention,
-        position_ids=position_ids(attention),
-        use_cache=False,
-    ).last_hidden_state
-    logits = model.model.generation_head(hidden[:, -codes.shape[1] :])
+    """Mean cross-entropy of image codes (B, T) after left-padded prompts, whose last token predicts code 1."""
+    logits = unified.drawn_logits(input_ids, attention_mask, codes)
     return F.cross_entropy(logits.flatten(0, 1), codes.flatten())
 
 
 def understanding_loss(
-    model: JanusForConditionalGeneration, batch: Understanding, yes: int, no: int
+    unified: AutoregressiveModel, batch: Understanding, yes: int, no: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean cross-entropy of the caption tokens, and of the yes/no answers, each read in its own segment."""
-    features = model.model.get_image_features(batch.pixel_values, return_dict=True).pooler_output
-    embeddings = model.get_input_embeddings()(batch.input_ids)
-    # every row begins <bos><boi>, then the image
-    embeddings = torch.cat([embeddings[:, :2], features, embeddings[:, 2 + features.shape[1] :]], dim=1)
-    hidden = model.model.language_model(
+    features = unified.embed_images(batch.pixel_values)
+    embeddings = unified.model.get_input_embeddings()(batch.input_ids)
+    before, after = batch.image_start, batch.image_start + features.shape[1]
+    embeddings = torch.cat([embeddings[:, :before], features, embeddings[:, after:]], dim=1)
+    hidden = unified.language_model(
         inputs_embeds=embeddings, attention_mask=batch.attention, position_ids=batch.position_ids, use_cache=False
     ).last_hidden_state
     labels = batch.labels.flatten()
-    losses = F.cross_entropy(model.lm_head(hidden).flatten(0, 1), labels, reduction="none", ignore_index=IGNORED)
+    losses = F.cross_entropy(
+        unified.model.lm_head(hidden).flatten(0, 1), labels, reduction="none", ignore_index=IGNORED
+    )
     answers = (labels == yes) | (labels == no)
     captions = (labels != IGNORED) & ~answers
     return (losses * captions).sum() / captions.sum(), (losses * answers).sum() / answers.sum()
 
 
 def train_jointly(
-    model: JanusForConditionalGeneration,
-    processor: JanusProcessor,
+    unified: AutoregressiveModel,
     seed: int,
     steps: int,
     batch_size: int,
@@ -65,8 +56,6 @@ def train_jointly(
     caption_noise: float,
     condition_dropout: float,
     near_misses_from_step: int,
-    question: str,
-    caption: str,
     progress_folder: Path,
     checkpoint_every: int = 500,
     compiled: bool = True,
@@ -80,36 +69,31 @@ def train_jointly(
     Raises:
         ValueError: the loss is not finite.
     """
-    captions, codes = text_to_image_pairs(model.model.vqmodel, text_to_image_examples, caption_noise, seed)
-    bos, boi, pad = processor.tokenizer.convert_tokens_to_ids(["<bos>", "<boi>", "<pad>"])
-    writer = QuestionWriter(processor.tokenizer, processor.num_image_tokens, question, caption)
+    model = unified.model
+    captions, codes = text_to_image_pairs(unified, text_to_image_examples, caption_noise, seed)
+    writer = QuestionWriter(unified)
+    longest = LONGEST_PROMPT + len(unified.generation_ids([""])[0])
     model.model.vqmodel.requires_grad_(False)
-    # As in Janus, the generation branch starts from the tokenizer's own codebook.
-    model.model.generation_embeddings.weight.data.copy_(model.model.vqmodel.quantize.embedding.weight)
+    unified.adopt_codebook()
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, betas=(0.9, 0.95), weight_decay=weight_decay)
     image_loss_of = torch.compile(generation_loss) if compiled else generation_loss
     text_losses_of = torch.compile(understanding_loss) if compiled else understanding_loss
     model.train()
+    model.model.vqmodel.eval()  # or else batches would change what it remembers of pictures
     first = _resume(model, optimizer, progress_folder)
     progress = tqdm(range(first, steps), initial=first, total=steps, desc="pre-training", unit="step", mininterval=5)
     for step in progress:
         rng = np.random.default_rng((seed, 3, step))
         rows = rng.integers(len(captions), size=batch_size)
-        inputs = processor(
-            text=[captions[row] for row in rows],
-            generation_mode="image",
-            padding="max_length",
-            max_length=LONGEST_PROMPT + 2,
-            return_tensors="pt",
+        input_ids, attention_mask = unified.generation_inputs(
+            [captions[row] for row in rows], padding="max_length", max_length=longest
         )
         dropped = torch.from_numpy(rng.random(batch_size) < condition_dropout)
-        input_ids = torch.where(
-            dropped[:, None] & (inputs["input_ids"] != bos) & (inputs["input_ids"] != boi), pad, inputs["input_ids"]
-        )
+        input_ids = torch.where(dropped[:, None], unified.unconditional_ids(input_ids), input_ids)
         batch = writer.batch(understanding_batch_size, min(0.9, step / near_misses_from_step), rng)
-        image_loss = image_loss_of(model, input_ids, inputs["attention_mask"], codes[rows])
-        caption_loss, answer_loss = text_losses_of(model, batch, writer.yes, writer.no)
+        image_loss = image_loss_of(unified, input_ids, attention_mask, codes[rows])
+        caption_loss, answer_loss = text_losses_of(unified, batch, writer.yes, writer.no)
         loss = image_loss_weight * image_loss + caption_loss + answer_loss
         if not torch.isfinite(loss):
             raise ValueError(f"pre-training diverged at step {step} (loss {loss.item()}); lower learning_rate")

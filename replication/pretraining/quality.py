@@ -3,14 +3,14 @@
 import numpy as np
 import pandas as pd
 
-from replication.models.janus import JanusModel
+from replication.models.autoregressive import AutoregressiveModel
 from replication.pretraining.tokenizer import encode
 from replication.prompts import probe_set, prompt_table
 from replication.scenes import STRATA, SUBTASKS
 from replication.scenes.oracle import judge
 
 
-def measure_quality(unified: JanusModel, seed: int, prompts_per_subtask: int) -> pd.DataFrame:
+def measure_quality(unified: AutoregressiveModel, seed: int, prompts_per_subtask: int) -> pd.DataFrame:
     """Long table metric, subtask, value, n.
 
     understanding_balanced_accuracy: verdicts on held-out rendered scenes against near misses.
@@ -27,7 +27,7 @@ def measure_quality(unified: JanusModel, seed: int, prompts_per_subtask: int) ->
     # each subtask has as many true as false pairs, so that plain accuracy is balanced accuracy
     rows = _by_subtask("understanding_balanced_accuracy", right, probe["subtask"])
 
-    reconstructed = unified.decode_images(encode(unified.model.model.vqmodel, pictures))
+    reconstructed = unified.decode_images(encode(unified, pictures))
     kept = judge(reconstructed, asked) == judge(pictures, asked)
     rows += _by_subtask("reconstruction", pd.Series(kept), probe["subtask"])
 

@@ -1,10 +1,10 @@
-"""The VQ image tokenizer of the embedded model, trained from scratch.
+"""The VQ image tokenizer of an embedded model, trained from scratch.
 
 Left to itself, a tokenizer of so simple a world spends most of its codes on one background in many contexts, and the
 generation branch then learns their noise instead of the prompt. So codes are clusters of patches that look alike: the
 encoder learns to name a patch's cluster, the decoder to draw the picture from the clusters' vectors.
 
-transformers' quantiser looks codes up by Euclidean distance but decodes them l2-normalised. Both agree when the
+transformers' quantisers look codes up by Euclidean distance; that of Janus decodes them l2-normalised. Both agree when the
 codebook lies on the unit sphere, so its rows are normalised after every step.
 """
 
@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 from tqdm import trange
-from transformers.models.janus.modeling_janus import JanusVQVAE
 
+from replication.models.autoregressive import AutoregressiveModel
 from replication.models.tiny import PATCH_SIZE
 from replication.scenes import SUBTASKS
 from replication.scenes.renderer import render
@@ -38,16 +38,16 @@ def random_pictures(number: int, rng: np.random.Generator) -> np.ndarray:
     return render(scenes, rng)
 
 
-def train_tokenizer(vqmodel: JanusVQVAE, seed: int, steps: int, batch_size: int, learning_rate: float) -> None:
-    """Train the VQ model in place: reconstruction (L1 + L2) from the right codes, cross-entropy of naming them.
+def train_tokenizer(unified: AutoregressiveModel, seed: int, steps: int, batch_size: int, learning_rate: float) -> None:
+    """Train the model's image tokenizer in place: reconstruction (L1 + L2) from the right codes, cross-entropy of naming them.
 
     One-cycle learning rate. Codes beyond the number of patches that look different stay unused.
     """
-    rng = np.random.default_rng((seed, 1))
+    rng, vqmodel = np.random.default_rng((seed, 1)), unified.model.model.vqmodel
     vqmodel.train()
     optimizer = torch.optim.AdamW(vqmodel.parameters(), lr=learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, steps, pct_start=0.1)
-    codebook = vqmodel.quantize.embedding.weight
+    codebook = unified.codebook
     torch.nn.init.normal_(codebook)
     pixels = to_pixel_values(random_pictures(2000, rng))
     centres = _different_patches(pixels, len(codebook))
@@ -59,11 +59,11 @@ def train_tokenizer(vqmodel: JanusVQVAE, seed: int, steps: int, batch_size: int,
             codebook.copy_(F.normalize(codebook, dim=1))
         pixels = to_pixel_values(random_pictures(batch_size, rng))
         codes = torch.cdist(_patches(pixels), centres).argmin(dim=1)
-        latents = F.normalize(vqmodel.quant_conv(vqmodel.encoder(pixels)), dim=1)
+        latents = F.normalize(unified.image_latents(pixels), dim=1)
         vectors = latents.flatten(2).transpose(1, 2).flatten(0, 1)
         naming = F.cross_entropy(vectors @ codebook[: len(centres)].T / TEMPERATURE, codes, weight=weights)
         quantised = codebook[codes].view(len(pixels), -1, codebook.shape[1]).transpose(1, 2).view_as(latents)
-        reconstruction = vqmodel.decoder(vqmodel.post_quant_conv(quantised))
+        reconstruction = unified.paint_latents(quantised)
         drawing = F.mse_loss(reconstruction, pixels) + 0.5 * F.l1_loss(reconstruction, pixels)
         optimizer.zero_grad()
         (drawing + NAMING_WEIGHT * naming).backward()
@@ -96,12 +96,6 @@ def _different_patches(pixels: torch.Tensor, most: int) -> torch.Tensor:
 
 
 @torch.no_grad()
-def encode(vqmodel: JanusVQVAE, images: np.ndarray, batch_size: int = 256) -> torch.Tensor:
+def encode(unified: AutoregressiveModel, images: np.ndarray, batch_size: int = 256) -> torch.Tensor:
     """Image codes of pictures: (B, H, W, 3) uint8 -> (B, 36) int64."""
-    batches = [
-        vqmodel.encode(to_pixel_values(images[start : start + batch_size])).image_tokens.view(
-            len(images[start : start + batch_size]), -1
-        )
-        for start in range(0, len(images), batch_size)
-    ]
-    return torch.cat(batches)
+    return torch.cat([unified.encode_pixels(pixels) for pixels in to_pixel_values(images).split(batch_size)])
