@@ -1,5 +1,6 @@
-if BASE == "shipped" and not glob(f"base_models/{MODEL}/SHA256SUMS"):
-    raise SystemExit(f"No base model of {MODEL} comes with the repository; pre-train it with --config base=scratch.")
+NAME = load_stage("base_model", PRESET, BASE, overrides=OVERRIDES)["name"]
+if BASE == "shipped" and not glob(f"base_models/{NAME}/SHA256SUMS"):
+    raise SystemExit(f"No base model of {NAME} comes with the repository; pre-train it with --config base=scratch.")
 
 if PAPER["choices"]["prompts"] == "embedded":  # others: rules/downloads.smk
 
@@ -30,9 +31,9 @@ rule base_model:
         shipped=branch(
             BASE == "shipped",
             then=[
-                f"base_models/{MODEL}/SHA256SUMS",  # stands for the files below, whatever their times
-                ancient(f"base_models/{MODEL}/base={{base}}/model.safetensors"),
-                ancient(f"base_models/{MODEL}/base={{base}}/quality.csv"),
+                f"base_models/{NAME}/SHA256SUMS",  # stands for the files below, whatever their times
+                ancient(f"base_models/{NAME}/base={{base}}/model.safetensors"),
+                ancient(f"base_models/{NAME}/base={{base}}/quality.csv"),
             ],
             otherwise=[],
         ),

@@ -85,5 +85,6 @@ use rule claims as claims_of_theory with:
         not_judged="<results>/dynamics/claims_not_judged.csv",
     log:
         "<results>/dynamics/claims.log",
+    localrule: True
     params:
         only=lambda wildcards: " ".join(["--only", *PAPER["tables"]["claims_dynamics"]["claims"]]),

@@ -7,7 +7,6 @@ from replication.sources import source_files
 PRESET, BASE, OVERRIDES = read_selection(config)
 PAPER = load_paper(PRESET, OVERRIDES)
 CLAIMS = load_claims()
-MODEL = PAPER["choices"]["model"]
 SHARDS = PAPER["candidate_shards"]
 PAPER_VALUES = sorted(glob("replication/paper_values/*.csv"))
 
