@@ -59,3 +59,18 @@ def candidates_of(file):
         return f"<results>/{wildcards.experiment}/seed={wildcards.seed}/candidates/{file}"
 
     return path
+
+
+def base_number(wildcards):
+    return PAPER["bases"][int(wildcards.seed) % len(PAPER["bases"])]
+
+
+def asked_models(wildcards):
+    """The scores of the models in the paper's Table 8: base models, each once, and what SFT made of them."""
+    if BASE != "hub":
+        raise SystemExit(
+            "The target understanding asks in plain English, and the embedded models know 49 words: add --config preset=paper."
+        )
+    scores = "<results>/{experiment}/seed={seed}/understanding/scores.csv"
+    before = collect(scores, experiment="baseline", seed=PAPER["seeds"][: len(PAPER["bases"])])
+    return before + collect(scores, experiment="sft", seed=PAPER["seeds"])
