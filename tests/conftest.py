@@ -10,13 +10,13 @@ settings.register_profile("replication", deadline=None, derandomize=True)
 settings.load_profile("replication")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def family():
     """The family of `checkpoint` and `model`; modules whose tests hold for all of them parametrise it."""
     return "janus"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # of the module's own families
 def checkpoint(family, tmp_path_factory):
     """A checkpoint of the embedded model with random weights, its head scaled up so that its distributions are far from flat."""
     from families import HEADS, UNTRAINED

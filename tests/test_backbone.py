@@ -20,7 +20,7 @@ from replication.sampling import gumbel_noise, image_seed, random_bits
 PROMPTS = ["a picture of a striped purple triangle", "an image of a triangle", "a red circle left of a blue square"]
 
 
-@pytest.fixture(scope="session", params=FAMILIES)
+@pytest.fixture(scope="module", params=FAMILIES)
 def family(request):
     return request.param
 

@@ -12,7 +12,7 @@ from replication.models.tiny import CODEBOOK_SIZE
 PROMPTS = ["an image of a triangle", "a picture of a striped purple triangle"]
 
 
-@pytest.fixture(scope="session", params=FAMILIES)
+@pytest.fixture(scope="module", params=FAMILIES)
 def family(request):
     return request.param
 

@@ -22,7 +22,7 @@ from replication.scenes.world import is_held_out
 WORDING = ("question", "accept", "reject", "image_area")
 
 
-@pytest.fixture(scope="session", params=FAMILIES)
+@pytest.fixture(scope="module", params=FAMILIES)
 def family(request):
     return request.param
 

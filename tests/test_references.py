@@ -21,7 +21,7 @@ CODES = np.random.default_rng(0).integers(CODEBOOK_SIZE, size=(4, 36)).astype(np
 TRAINING_SET = pd.DataFrame({"prompt": PROMPTS, "chosen": [0, 1], "rejected": [2, 3]})
 
 
-@pytest.fixture(scope="session", params=FAMILIES)
+@pytest.fixture(scope="module", params=FAMILIES)
 def family(request):
     return request.param
 

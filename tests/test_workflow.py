@@ -414,7 +414,7 @@ def test_a_model_is_evaluated_again_and_not_trained_again(origins, experiment, m
     [
         ("sensitivity", {"sft", "sft_accept_all", "dpo", "s_n_2", "s_n_4"}),
         ("closed_loop", {"sft", "loop_2"}),
-        ("dynamics", {"sft", "dpo", "sft_swapped", "i_orthogonal", "i_orthogonal_swapped"}),
+        ("dynamics", {"sft", "dpo", "sft_swapped", "i_lower", "i_upper", "i_orthogonal", "i_orthogonal_swapped"}),
     ],
 )
 def test_many_arms_take_few_seeds_in_tiny(checkout, target, trained):
