@@ -83,7 +83,7 @@ def criterion(claim):
     )
 
 
-def judge(claims, data, runs, only=None):
+def judge(claims, data, runs, only=()):
     """Frames of `COLUMNS`, the claims with a verdict, and of `NOT_JUDGED`, the rest. only: names of the claims that are asked
     about, all by default; the others count as not run."""
     measured, not_judged, late = {}, [], 0
@@ -119,10 +119,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--claims", required=True, type=Path, help="configs/claims.yaml")
     parser.add_argument("--inputs", required=True, nargs="+", type=Path, help=f"the {REGISTERED} of all results")
-    parser.add_argument("--only", nargs="+", choices=load_claims(), metavar="CLAIM", help="names of some claims")
+    parser.add_argument("--only", nargs="+", default=[], metavar="CLAIM", help="names of some claims")
     parser.add_argument("--output", required=True, type=Path, help="claims.csv; claims_not_judged.csv goes beside it")
     arguments = parser.parse_args()
     claims = load_claims(arguments.claims)
+    unknown = ", ".join(sorted({*arguments.only} - {*claims}))
+    if unknown:
+        parser.error(f"argument --only: {arguments.claims} has no claim {unknown}")
     judged, not_judged = judge(claims, *read_results([path.parent for path in arguments.inputs]), arguments.only)
     beside = arguments.output.with_name("claims_not_judged.csv")
     for path, frame in ((beside, not_judged), (arguments.output, judged)):

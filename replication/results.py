@@ -103,9 +103,14 @@ def strata_of(metrics):
     return {stratum: subtasks for stratum, subtasks in members.items() if subtasks}
 
 
+def subtasks_of(metrics):
+    """{subtask: its stratum} of what was evaluated, from easy to hard."""
+    return {subtask: stratum for stratum, subtasks in strata_of(metrics).items() for subtask in subtasks}
+
+
 def overalls_of(metrics):
     """{overall: the subtasks that it is the mean of}: one of each benchmark, as in the paper, or one of the embedded world."""
-    subtasks = [name for names in strata_of(metrics).values() for name in names]
+    subtasks = list(subtasks_of(metrics))
     if not of_benchmarks(metrics):
         return {"overall": subtasks}
     members = {
@@ -116,7 +121,7 @@ def overalls_of(metrics):
 
 def rows_of(metrics):
     """What figures and tables show of each model, in their order: the subtasks from easy to hard, then the overalls."""
-    return [name for names in [*strata_of(metrics).values(), overalls_of(metrics)] for name in names]
+    return [*subtasks_of(metrics), *overalls_of(metrics)]
 
 
 def paper_values(name):

@@ -12,12 +12,12 @@ ROOT = Path(__file__).parents[1]
 BOOKKEEPING = {f"replication.{name}" for name in ("claim_registry", "config", "files", "provenance")}
 
 
-def source_files(module):
-    """Paths, relative to the repository, of `module` and of all it imports from this package and from `own`; sorted.
+def source_files(*modules):
+    """Paths, relative to the repository, of `modules` and of all they import from this package and from `own`; sorted.
 
     Imports inside functions count. Bookkeeping modules do not: their edits cannot change a result.
     """
-    found, waiting = set(), [module]
+    found, waiting = set(), [*modules]
     while waiting:
         name = waiting.pop()
         if name not in found:

@@ -1,39 +1,22 @@
 rule claims:
     input:
-        sources=[*source_files("replication.claims"), "replication/claim_registry.py"],
+        sources=CLAIM_SOURCES,
         claims="configs/claims.yaml",
-        results=collect(
-            "<results>/{experiment}/seed={seed}/evaluation/{file}",
-            experiment=judged_experiments(),
-            seed=PAPER["seeds"],
-            file=["metrics.csv", "images.csv", "probe_verdicts.csv"],
-        ),
-        registered=collect(
-            "<results>/{experiment}/seed={seed}/evaluation/claims_registered.json",
-            experiment=judged_experiments(),
-            seed=PAPER["seeds"],
-        ),
-        pretrained=collect(
-            "<results>/{experiment}/seed={seed}/evaluation/pretrained_verdicts.csv",
-            experiment=judged_experiments("win_rate", "false_positive_lead", "fewer_changed_verdicts"),
-            seed=PAPER["seeds"],
+        results=of_runs("evaluation", judged_experiments(), PAPER["seeds"], *CLAIM_FILES),
+        registered=of_runs("evaluation", judged_experiments(), PAPER["seeds"], "claims_registered.json"),
+        pretrained=of_runs(
+            "evaluation",
+            judged_experiments("win_rate", "false_positive_lead", "fewer_changed_verdicts"),
+            PAPER["seeds"],
+            "pretrained_verdicts.csv",
         ),
         pools=collect(
             "<results>/{experiment}/seed={seed}/discard_pool.csv",
             experiment=judged_experiments("unlocked_lead"),
             seed=PAPER["seeds"],
         ),
-        kernels=collect(
-            "<results>/{experiment}/seed={seed}/kernel/{file}",
-            experiment=judged_kernels(),
-            seed=PAPER["seeds"],
-            file=["examples.csv", "pairs.csv"],
-        ),
-        kernels_registered=collect(
-            "<results>/{experiment}/seed={seed}/kernel/claims_registered.json",
-            experiment=judged_kernels(),
-            seed=PAPER["seeds"],
-        ),
+        kernels=of_runs("kernel", judged_kernels(), PAPER["seeds"], "examples.csv", "pairs.csv"),
+        kernels_registered=of_runs("kernel", judged_kernels(), PAPER["seeds"], "claims_registered.json"),
     output:
         judged="<results>/claims.csv",
         not_judged="<results>/claims_not_judged.csv",
@@ -51,34 +34,21 @@ rule claims:
 
 use rule claims as claims_of_theory with:
     input:
-        sources=[*source_files("replication.claims"), "replication/claim_registry.py"],
+        sources=CLAIM_SOURCES,
         claims="configs/claims.yaml",
-        results=collect(
-            "<results>/{experiment}/seed={seed}/evaluation/{file}",
-            experiment=experiments_of_theory("evaluation"),
-            seed=PAPER["few_seeds"],
-            file=["metrics.csv", "images.csv", "probe_verdicts.csv"],
+        results=of_runs("evaluation", experiments_of_theory("evaluation"), PAPER["few_seeds"], *CLAIM_FILES),
+        registered=of_runs(
+            "evaluation", experiments_of_theory("evaluation"), PAPER["few_seeds"], "claims_registered.json"
         ),
-        pretrained=collect(
-            "<results>/{experiment}/seed={seed}/evaluation/pretrained_verdicts.csv",
-            experiment=[name for name in experiments_of_theory("evaluation") if name != "baseline"],
-            seed=PAPER["few_seeds"],
+        pretrained=of_runs(
+            "evaluation",
+            [name for name in experiments_of_theory("evaluation") if name != "baseline"],
+            PAPER["few_seeds"],
+            "pretrained_verdicts.csv",
         ),
-        kernels=collect(
-            "<results>/{experiment}/seed={seed}/kernel/{file}",
-            experiment=experiments_of_theory("kernel"),
-            seed=PAPER["few_seeds"],
-            file=["examples.csv", "pairs.csv"],
-        ),
-        registered=collect(
-            "<results>/{experiment}/seed={seed}/evaluation/claims_registered.json",
-            experiment=experiments_of_theory("evaluation"),
-            seed=PAPER["few_seeds"],
-        ),
-        kernels_registered=collect(
-            "<results>/{experiment}/seed={seed}/kernel/claims_registered.json",
-            experiment=experiments_of_theory("kernel"),
-            seed=PAPER["few_seeds"],
+        kernels=of_runs("kernel", experiments_of_theory("kernel"), PAPER["few_seeds"], "examples.csv", "pairs.csv"),
+        kernels_registered=of_runs(
+            "kernel", experiments_of_theory("kernel"), PAPER["few_seeds"], "claims_registered.json"
         ),
     output:
         judged="<results>/dynamics/claims.csv",

@@ -1,12 +1,10 @@
 from glob import glob
 
-from replication.claim_registry import OF_KERNEL, experiments_to_judge, load_claims, station_of
 from replication.config import canonical, load_paper, load_stage, read_selection
 from replication.sources import source_files
 
 PRESET, BASE, OVERRIDES = read_selection(config)
 PAPER = load_paper(PRESET, OVERRIDES)
-CLAIMS = load_claims()
 SHARDS = PAPER["candidate_shards"]
 PAPER_VALUES = sorted(glob("replication/paper_values/*.csv"))
 
@@ -41,22 +39,21 @@ def model_sources(station):
     def sources(wildcards):
         stage, experiment = station.rpartition(".")[2], wildcards.get("experiment", "baseline")
         model = load_stage(stage, PRESET, BASE, experiment, OVERRIDES)["model"]["class"].rpartition(".")[0]
-        return sorted({*source_files(f"replication.{station}"), *source_files(model)})
+        return source_files(f"replication.{station}", model)
 
     return sources
 
 
 def evaluation_sources(wildcards):
     """The sources of an evaluation, with those of its model's and its judges' classes."""
-    modules = {block["class"].rpartition(".")[0] for block in judge_blocks(wildcards).values()}
-    judges = {file for module in modules for file in source_files(module)}
+    judges = source_files(*(block["class"].rpartition(".")[0] for block in judge_blocks(wildcards).values()))
     return sorted({*model_sources("evaluation")(wildcards), *judges})
 
 
 def pretraining_sources(wildcards):
     """The sources of a pre-training, with those of the model that it begins with."""
     untrained = load_stage("base_model", PRESET, BASE, overrides=OVERRIDES)["pretraining"]["untrained"]
-    return sorted({*source_files("replication.base_model"), *source_files(untrained.rpartition(".")[0])})
+    return source_files("replication.base_model", untrained.rpartition(".")[0])
 
 
 def shard_option(wildcards):
@@ -65,16 +62,18 @@ def shard_option(wildcards):
     return f"--shard {' '.join(numbers)}" if wildcards.shard else ""
 
 
-def base_model(wildcards):
+def base_number(wildcards, ahead=0):
     """Runs take the base models in turn."""
-    bases = PAPER["bases"]
-    return f"<results>/base/base={bases[int(wildcards.seed) % len(bases)]}"
+    return PAPER["bases"][(int(wildcards.seed) + ahead) % len(PAPER["bases"])]
+
+
+def base_model(wildcards):
+    return f"<results>/base/base={base_number(wildcards)}"
 
 
 def independent_judge(wildcards):
     """The base model after the run's own in the preset's list; nothing where the list has one only."""
-    bases = PAPER["bases"]
-    return f"<results>/base/base={bases[(int(wildcards.seed) + 1) % len(bases)]}" if len(bases) > 1 else []
+    return f"<results>/base/base={base_number(wildcards, ahead=1)}" if len(PAPER["bases"]) > 1 else []
 
 
 def judge_blocks(wildcards):
@@ -114,28 +113,6 @@ def figure_results(wildcards):
 
 def table_results(wildcards):
     return results_behind(PAPER["tables"][wildcards.table])
-
-
-def judged_experiments(*statistics):
-    """Experiments of the claims that can be judged, as the preset shows all that they need; of these statistics only,
-    where any are named, of those that need no kernel otherwise."""
-    parts = [*shown_by_default("figures").values(), *shown_by_default("tables").values()]
-    shown = [experiment for part in parts for experiment in part["experiments"]]
-    chosen = statistics or {claim["statistic"] for claim in CLAIMS.values()} - OF_KERNEL
-    claims = {name: claim for name, claim in CLAIMS.items() if claim["statistic"] in chosen}
-    return experiments_to_judge(claims, shown)
-
-
-def judged_kernels():
-    """Experiments whose measured kernel claims can be judged on: none where it is left to a target of its own."""
-    return judged_experiments(*OF_KERNEL) if "kernel" in shown_by_default("figures") else []
-
-
-def experiments_of_theory(station):
-    """Experiments whose results of `station` judge the claims of the table claims_dynamics, as far as the preset runs them."""
-    claims = {name: CLAIMS[name] for name in PAPER["tables"]["claims_dynamics"]["claims"]}
-    shown = ["baseline", *PAPER["figures"]["kernel"]["experiments"], *PAPER["figures"]["interventions"]["experiments"]]
-    return experiments_to_judge({name: claim for name, claim in claims.items() if station_of(claim) == station}, shown)
 
 
 def results_behind(shown):

@@ -35,8 +35,8 @@ def rule_sources(station, section):
 
     def sources(wildcards):
         name = load_stage(section, PRESET, BASE, wildcards.experiment, OVERRIDES)["rule"]
-        own = source_files(name) if "." in name else []
-        return sorted({*source_files(f"replication.{station}"), *own})
+        own = [name] if "." in name else []
+        return source_files(f"replication.{station}", *own)
 
     return sources
 
@@ -59,10 +59,6 @@ def candidates_of(file):
         return f"<results>/{wildcards.experiment}/seed={wildcards.seed}/candidates/{file}"
 
     return path
-
-
-def base_number(wildcards):
-    return PAPER["bases"][int(wildcards.seed) % len(PAPER["bases"])]
 
 
 def asked_models(wildcards):

@@ -29,6 +29,14 @@ from replication.models.janus import JanusModel
 
 IMAGE_SIZE, PATCH_SIZE, CODEBOOK_SIZE, HIDDEN_SIZE = 24, 4, 64, 32
 NUM_IMAGE_TOKENS = (IMAGE_SIZE // PATCH_SIZE) ** 2
+LANGUAGE_MODEL = {
+    "hidden_size": HIDDEN_SIZE,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 512,
+    "initializer_range": 0.15,
+}
 BOS, EOS, PAD = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜▁pad▁｜>"
 EXTRA = {"image_token": "<image_placeholder>", "boi_token": "<begin_of_image>", "eoi_token": "<end_of_image>"}
 # Our own template with the output of the released one for the messages of one turn.
@@ -79,15 +87,7 @@ def new_hub_checkpoint(path, seed=0):
     special = {"pad_token_id": tokenizer.pad_token_id, "bos_token_id": tokenizer.bos_token_id}
     config = JanusConfig(
         text_config=LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=HIDDEN_SIZE,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            max_position_embeddings=512,
-            initializer_range=0.15,
-            eos_token_id=tokenizer.eos_token_id,
-            **special,
+            vocab_size=len(tokenizer), eos_token_id=tokenizer.eos_token_id, **LANGUAGE_MODEL, **special
         ),
         vision_config=JanusVisionConfig(
             hidden_size=32,
@@ -200,17 +200,7 @@ def new_emu3_checkpoint(path, seed=0):
     )
     special = {key: getattr(tokenizer, key) for key in ("pad_token_id", "bos_token_id", "eos_token_id")}
     config = Emu3Config(
-        text_config=Emu3TextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=HIDDEN_SIZE,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            num_key_value_heads=1,
-            max_position_embeddings=512,
-            initializer_range=0.15,
-            **special,
-        ),
+        text_config=Emu3TextConfig(vocab_size=len(tokenizer), num_key_value_heads=1, **LANGUAGE_MODEL, **special),
         vq_config=Emu3VQVAEConfig(
             codebook_size=CODEBOOK_SIZE,
             base_channels=32,

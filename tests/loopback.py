@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -49,22 +48,22 @@ def a_hub(repositories, changed=None):
         path = path.split("?")[0]
         if changed and changed(path):
             return changed(path)
-        listed = re.fullmatch(r"/api/models/(.+)/tree/(\w+)", path)
-        if listed and listed.groups() in repositories:
-            tree = [
-                {"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
-                for name, content in repositories[listed.groups()].items()
-            ]
-            return 200, {"Content-Type": "application/json"}, json.dumps(tree).encode()
-        found = re.fullmatch(r"/(.+)/resolve/(\w+)/(.+)", path)
-        if found and found[3] in repositories.get(found.group(1, 2), ()):
-            content = repositories[found.group(1, 2)][found[3]]
-            known = {"ETag": f'"{hashlib.sha1(content).hexdigest()}"', "X-Repo-Commit": found[2]}
-            start = int(headers["Range"].removeprefix("bytes=").split("-")[0]) if headers["Range"] else 0
-            if start:
-                size = len(content)
-                return 206, known | {"Content-Range": f"bytes {start}-{size - 1}/{size}"}, content[start:]
-            return 200, known, content
+        for (repository, commit), files in repositories.items():
+            if path == f"/api/models/{repository}/tree/{commit}":
+                tree = [
+                    {"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
+                    for name, content in files.items()
+                ]
+                return 200, {"Content-Type": "application/json"}, json.dumps(tree).encode()
+            prefix = f"/{repository}/resolve/{commit}/"
+            if path.startswith(prefix) and path.removeprefix(prefix) in files:
+                content = files[path.removeprefix(prefix)]
+                known = {"ETag": f'"{hashlib.sha1(content).hexdigest()}"', "X-Repo-Commit": commit}
+                start = int(headers["Range"].removeprefix("bytes=").split("-")[0]) if headers["Range"] else 0
+                if start:
+                    size = len(content)
+                    return 206, known | {"Content-Range": f"bytes {start}-{size - 1}/{size}"}, content[start:]
+                return 200, known, content
         return 404, {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"}, b""
 
     return answer

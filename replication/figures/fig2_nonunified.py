@@ -18,6 +18,7 @@ from replication.results import (
     read_metrics,
     runs,
     strata_of,
+    subtasks_of,
 )
 from replication.scenes import STRATA
 from replication.style import COLORS, PAPER_COLOR, PAPER_MODELS, WIDTH, label, panel, plt, save, two_lines
@@ -35,7 +36,7 @@ PAPER_LABELS = {
 def grid_data(metrics):
     """Frame of both bubble grids: panel, model, subtask, stratum, percent; at the paper's scale also the paper's cells of the
     same subtasks as a model "paper" of panel a, with tolerance and verdict."""
-    stratum_of = {subtask: stratum for stratum, subtasks in strata_of(metrics).items() for subtask in subtasks}
+    stratum_of = subtasks_of(metrics)
     ours = pooled(metrics[metrics["method"] == "pretrained"], "nonunified", ["model", "subtask"]).sort_values("model")
     ours = ours.assign(panel="a", percent=100 * ours["value"], stratum=ours["subtask"].map(stratum_of))
     paper = paper_values("baseline_nonunified").rename(
@@ -72,8 +73,9 @@ def draw_grid(axes, cells, color):
     x, y = cells["subtask"].map(subtasks.index), cells["model"].map(models.index)
     colors = [PAPER_COLOR if model == "paper" else color for model in cells["model"]]
     axes.scatter(x, y, s=AREA * cells["percent"], color=colors, alpha=0.45, linewidth=0)
-    notes = np.where(cells.get("verdict") == "beyond noise", "*", "")
-    for column, row, percent, note in zip(x, y, cells["percent"], np.broadcast_to(notes, len(cells)), strict=True):
+    verdicts = cells.get("verdict", [None] * len(cells))
+    for column, row, percent, verdict in zip(x, y, cells["percent"], verdicts, strict=True):
+        note = "*" if verdict == "beyond noise" else ""
         axes.text(column, row, f"{percent:.0f}{note}", ha="center", va="center", fontsize=6.5)
     names = [two_lines(PAPER_LABELS.get(subtask, subtask)) for subtask in subtasks]
     axes.set_xticks(range(len(subtasks)), names, fontsize=6 if len(subtasks) < 10 else 5.5)

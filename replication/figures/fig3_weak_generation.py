@@ -8,7 +8,16 @@ paper's scale those of Janus-Pro stand in (a), too, where the subtask is the sam
 import numpy as np
 import pandas as pd
 
-from replication.results import is_group, of_benchmarks, paper_values, parse_arguments, pooled, read_metrics, strata_of
+from replication.results import (
+    is_group,
+    of_benchmarks,
+    paper_values,
+    parse_arguments,
+    pooled,
+    read_metrics,
+    strata_of,
+    subtasks_of,
+)
 from replication.style import PAPER_COLOR, PAPER_MODELS, WIDTH, label, panel, plt, save, two_lines
 
 SHADES = ("#9A9A9A", "#BDBDBD", "#DDDDDD")
@@ -19,9 +28,10 @@ SAME_TASKS = {"single_object": "single_obj", "texture": "texture"}  # of the ben
 def weak_generation_data(metrics):
     """Frame panel, group, model, k, n, percent, low, high of all three panels."""
     baseline = metrics[metrics["method"] == "pretrained"]
-    stratum_of = {subtask: stratum for stratum, subtasks in strata_of(metrics).items() for subtask in subtasks}
     by_stratum = baseline[~is_group(baseline["subtask"])]
-    by_stratum = by_stratum.assign(stratum=by_stratum["subtask"].map(stratum_of)).sort_values("model", kind="stable")
+    by_stratum = by_stratum.assign(stratum=by_stratum["subtask"].map(subtasks_of(metrics))).sort_values(
+        "model", kind="stable"
+    )
     judge = baseline.loc[baseline["metric"] == "weak_generation_n", "judge"].iloc[0]
     a = pooled(baseline, "weak_generation_n", ["subtask"]).rename(columns={"subtask": "group"}).assign(panel="a")
     b = pooled(by_stratum, "weak_generation_n", ["model", "stratum"]).rename(columns={"stratum": "group"})
@@ -64,10 +74,8 @@ def draw(metrics):
     grid = figure.add_gridspec(2, 2, width_ratios=[1.25, 1], hspace=0.5, wspace=0.22)
     top, left, right = (figure.add_subplot(cell) for cell in (grid[0, :], grid[1, 0], grid[1, 1]))
 
-    rows = data[data["panel"] == "a"].set_index("group")
-    strata = strata_of(metrics)
-    subtasks = [subtask for members in strata.values() for subtask in members]
-    rows = rows.loc[subtasks]
+    strata, subtasks = strata_of(metrics), list(subtasks_of(metrics))
+    rows = data[data["panel"] == "a"].set_index("group").loc[subtasks]
     draw_bars(top, rows, range(len(rows)), 0.62, SHADES[1])
     top.set_xticks(range(len(rows)), [two_lines(subtask) for subtask in rows.index])
 

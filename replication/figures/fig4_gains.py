@@ -18,7 +18,7 @@ from replication.results import (
     read_metrics,
     rows_of,
     runs,
-    strata_of,
+    subtasks_of,
 )
 from replication.statistics import correlation_ci
 from replication.style import COLORS, METHODS, WIDTH, label, panel, plt, published_edges, published_handles, save
@@ -70,7 +70,7 @@ def points_data(metrics):
 def scatter_data(metrics):
     """Frame method, model, subtask, initial_nonunified, gain: means over the runs of one base model, in per cent."""
     frames = []
-    subtasks = [subtask for names in strata_of(metrics).values() for subtask in names]
+    subtasks = list(subtasks_of(metrics))
     gap, models = runs(metrics, "pretrained", "nonunified")
     before = runs(metrics, "pretrained", "generation")[0]
     for method in SHOWN:

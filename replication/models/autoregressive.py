@@ -217,8 +217,11 @@ class AutoregressiveModel(UnifiedModel):
     @torch.no_grad()
     def written_answers(self, images, prompts, max_new_tokens):
         input_ids, attention_mask = self._questions(images, prompts)
-        inputs = {**self.reading(images, input_ids), "attention_mask": attention_mask}
-        written = self.write(**inputs, do_sample=False, max_new_tokens=max_new_tokens)
+        return self.greedy_texts(max_new_tokens, **self.reading(images, input_ids), attention_mask=attention_mask)
+
+    def greedy_texts(self, max_new_tokens, input_ids, **inputs):
+        """The greedy continuations of `input_ids` (B, L), as a list of strings."""
+        written = self.write(input_ids=input_ids, **inputs, do_sample=False, max_new_tokens=max_new_tokens)
         return self.processor.tokenizer.batch_decode(written[:, input_ids.shape[1] :], skip_special_tokens=True)
 
     def image_log_probs(self, prompts, codes):

@@ -92,14 +92,7 @@ class JanusModel(AutoregressiveModel):
         )
         input_ids, attention_mask = self._tokenize([text])
         pixels = torch.cat([self.pixel_values(image[None]) for image in images]) if images else None
-        written = self.write(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            pixel_values=pixels,
-            do_sample=False,
-            max_new_tokens=max_new_tokens,
-        )
-        return self.processor.tokenizer.decode(written[0, input_ids.shape[1] :], skip_special_tokens=True)
+        return self.greedy_texts(max_new_tokens, input_ids, attention_mask=attention_mask, pixel_values=pixels)[0]
 
     def paint(self, codes):
         return self.model.decode_image_tokens(codes)

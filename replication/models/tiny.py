@@ -36,14 +36,33 @@ SPECIAL_TOKENS = {
 QUESTION_WORDS = ("does", "this", "image", "describe", "?", ":", "yes", "no")
 VOCABULARY = tuple(dict.fromkeys((*SPECIAL_TOKENS.values(), *QUESTION_WORDS, *WORDS)))
 
+# What the families have in common; their vocabularies begin alike.
+LANGUAGE_MODEL = {
+    "hidden_size": HIDDEN_SIZE,
+    "intermediate_size": 288,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 128,
+    "initializer_range": INITIALIZER_RANGE,
+    "pad_token_id": VOCABULARY.index("<pad>"),
+    "bos_token_id": VOCABULARY.index("<bos>"),
+    "eos_token_id": VOCABULARY.index("<eos>"),
+}
+
+
+def word_tokenizer(vocabulary, special_tokens) -> Tokenizer:
+    """One token per word of `vocabulary`, which is numbered in its order."""
+    words = {word: index for index, word in enumerate(vocabulary)}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token=special_tokens["unk_token"]))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return tokenizer
+
 
 def new_processor() -> JanusProcessor:
     """The embedded model's processor: one token per word, 24 x 24 pictures, 36 image tokens."""
-    words = {word: index for index, word in enumerate(VOCABULARY)}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token=SPECIAL_TOKENS["unk_token"]))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = word_tokenizer(VOCABULARY, SPECIAL_TOKENS)
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="<bos> $A", special_tokens=[("<bos>", words["<bos>"])]
+        single="<bos> $A", special_tokens=[("<bos>", tokenizer.token_to_id("<bos>"))]
     )
     return JanusProcessor(
         JanusImageProcessorPil(
@@ -57,18 +76,7 @@ def new_processor() -> JanusProcessor:
 def new_model(seed: int) -> JanusForConditionalGeneration:
     """The embedded model with random weights: 0.48 M parameters in its language model."""
     config = JanusConfig(
-        text_config=LlamaConfig(
-            vocab_size=len(VOCABULARY),
-            hidden_size=HIDDEN_SIZE,
-            intermediate_size=288,
-            num_hidden_layers=4,
-            num_attention_heads=4,
-            max_position_embeddings=128,
-            initializer_range=INITIALIZER_RANGE,
-            pad_token_id=VOCABULARY.index("<pad>"),
-            bos_token_id=VOCABULARY.index("<bos>"),
-            eos_token_id=VOCABULARY.index("<eos>"),
-        ),
+        text_config=LlamaConfig(vocab_size=len(VOCABULARY), **LANGUAGE_MODEL),
         vision_config=JanusVisionConfig(
             hidden_size=96,
             num_hidden_layers=2,

@@ -2,7 +2,6 @@
 image codes of the embedded Janus and about as many weights."""
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     Emu3Config,
     Emu3ForConditionalGeneration,
@@ -16,7 +15,7 @@ from transformers import (
 
 from replication.models import tiny
 from replication.models.emu3 import END_OF_ROW, Emu3Model
-from replication.models.tiny import CODEBOOK_SIZE, HIDDEN_SIZE, INITIALIZER_RANGE, PATCH_SIZE
+from replication.models.tiny import CODEBOOK_SIZE, PATCH_SIZE
 from replication.scenes.renderer import IMAGE_SIZE
 
 SPECIAL_TOKENS = {**tiny.SPECIAL_TOKENS, "image_wrapper_token": "<wrapper>", "eof_token": "<eof>"}
@@ -33,9 +32,7 @@ VOCABULARY = (
 
 def new_processor() -> Emu3Processor:
     """One token per word, 24 x 24 pictures of 36 image codes."""
-    words = {word: index for index, word in enumerate(VOCABULARY)}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token=SPECIAL_TOKENS["unk_token"]))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = tiny.word_tokenizer(VOCABULARY, SPECIAL_TOKENS)
     return Emu3Processor(
         Emu3ImageProcessor(
             image_mean=[0.5] * 3,
@@ -53,18 +50,10 @@ def new_model(seed: int) -> Emu3ForConditionalGeneration:
     config = Emu3Config(
         text_config=Emu3TextConfig(
             vocab_size=len(VOCABULARY),
-            hidden_size=HIDDEN_SIZE,
-            intermediate_size=288,
-            num_hidden_layers=4,
-            num_attention_heads=4,
-            num_key_value_heads=4,
-            max_position_embeddings=128,
+            num_key_value_heads=tiny.LANGUAGE_MODEL["num_attention_heads"],
             rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
             attention_dropout=0.0,
-            initializer_range=INITIALIZER_RANGE,
-            pad_token_id=VOCABULARY.index("<pad>"),
-            bos_token_id=VOCABULARY.index("<bos>"),
-            eos_token_id=VOCABULARY.index("<eos>"),
+            **tiny.LANGUAGE_MODEL,
         ),
         vq_config=Emu3VQVAEConfig(
             codebook_size=CODEBOOK_SIZE,

@@ -17,6 +17,7 @@ from replication.results import (
     read_metrics,
     runs,
     strata_of,
+    subtasks_of,
 )
 from replication.style import METHODS, label
 from replication.tables.side_by_side import compared
@@ -34,9 +35,8 @@ PAPER_METHODS = ("pretrained", "sft", "dpo")  # the paper reports one SFT; its r
 def table_data(metrics):
     """Long frame metric, subtask, method, percent, low, high, runs, paper; the pre-trained win rate is 50 by definition. At the
     paper's scale also tolerance and verdict, and no balanced accuracy, as there are no labelled scenes."""
-    strata = strata_of(metrics)
-    subtasks = [subtask for names in strata.values() for subtask in names]
-    shown = [*(overalls_of(metrics) if of_benchmarks(metrics) else [*strata, "overall"]), *subtasks]
+    groups = overalls_of(metrics) if of_benchmarks(metrics) else [*strata_of(metrics), "overall"]
+    shown = [*groups, *subtasks_of(metrics)]
     measured = set(metrics.loc[metrics["value"].notna(), "metric"])
     methods = [method for method in METHODS if method in PAPER_METHODS or method in set(metrics["method"])]
     rows = []

@@ -1,0 +1,35 @@
+# What the claims are judged on.
+from replication.claim_registry import OF_KERNEL, experiments_to_judge, load_claims, station_of
+
+CLAIMS = load_claims()
+CLAIM_SOURCES = [*source_files("replication.claims"), "replication/claim_registry.py"]
+CLAIM_FILES = ["metrics.csv", "images.csv", "probe_verdicts.csv"]
+
+
+def judged_experiments(*statistics):
+    """Experiments of the claims that can be judged, as the preset shows all that they need; of these statistics only,
+    where any are named, of those that need no kernel otherwise."""
+    parts = [*shown_by_default("figures").values(), *shown_by_default("tables").values()]
+    shown = [experiment for part in parts for experiment in part["experiments"]]
+    chosen = statistics or {claim["statistic"] for claim in CLAIMS.values()} - OF_KERNEL
+    claims = {name: claim for name, claim in CLAIMS.items() if claim["statistic"] in chosen}
+    return experiments_to_judge(claims, shown)
+
+
+def judged_kernels():
+    """Experiments whose measured kernel claims can be judged on: none where it is left to a target of its own."""
+    return judged_experiments(*OF_KERNEL) if "kernel" in shown_by_default("figures") else []
+
+
+def experiments_of_theory(station):
+    """Experiments whose results of `station` judge the claims of the table claims_dynamics, as far as the preset runs them."""
+    claims = {name: CLAIMS[name] for name in PAPER["tables"]["claims_dynamics"]["claims"]}
+    shown = ["baseline", *PAPER["figures"]["kernel"]["experiments"], *PAPER["figures"]["interventions"]["experiments"]]
+    return experiments_to_judge({name: claim for name, claim in claims.items() if station_of(claim) == station}, shown)
+
+
+def of_runs(station, experiments, seeds, *files):
+    """Files of a station's results, over experiments and runs."""
+    return collect(
+        f"<results>/{{experiment}}/seed={{seed}}/{station}/{{file}}", experiment=experiments, seed=seeds, file=files
+    )
