@@ -24,6 +24,7 @@ from replication.candidates import draw_images
 from replication.config import load_stage
 from replication.models.janus import JanusModel
 from replication.prompts import prompt_table
+from replication.trainers import PreTokenized
 
 BASE = Path(__file__).parents[1] / "base_models/embedded_janus/base=0"
 GUIDANCE_SCALE = 2.0
@@ -164,7 +165,7 @@ def verdicts(device, repeats):
     yield compare("verdicts (bare score, one by one)", few_ours, one_by_one, 64, "pairs/s", repeats)
 
 
-class StockTrainer(post_training.PreTokenized, DPOTrainer):
+class StockTrainer(PreTokenized, DPOTrainer):
     """TRL as it comes, but for rows that are tokenised already."""
 
 
