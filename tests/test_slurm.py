@@ -97,9 +97,9 @@ def running(folder, rule):
 
 @pytest.mark.slurm
 def test_smoke_through_slurm_has_the_results_of_a_local_run(cluster, tmp_path, request):
-    """Every job that is not a matter of seconds goes through sbatch, candidates and evaluations in two shards."""
+    """Every job that is not a matter of seconds goes through sbatch, candidates in two shards."""
     scheduled = checkout(tmp_path)
-    finish(scheduled, start(scheduled, "snakemake", *PROFILE, *smoke('"candidate_shards=2","evaluation_shards=2"')))
+    finish(scheduled, start(scheduled, "snakemake", *PROFILE, *smoke('"candidate_shards=2"')))
     # Of the driver's own words, as squeue forgets jobs that ended more than ten minutes ago.
     text = (scheduled / "driver.log").read_text()
     jobs = re.findall(r"has been submitted with SLURM jobid \d+ \(log: .*/rule_(\w+)(\S*)/\d+\.log\)", text)
@@ -108,14 +108,13 @@ def test_smoke_through_slurm_has_the_results_of_a_local_run(cluster, tmp_path, r
         "base_model",
         "candidates",
         "phase_candidates",
-        "baseline_evaluation_shard",
-        "evaluation_shard",
+        "baseline_evaluation",
+        "evaluation",
         "post_training",
         "simulation",
         "kernel",
     }
-    here = {"prompts", "supervision", "phase_set", "last_phase_set", "claims", "figure"}
-    assert not rules & {*here, "merge_candidates", "merge_evaluation", "merge_baseline_evaluation"}
+    assert not rules & {"prompts", "supervision", "phase_set", "last_phase_set", "merge_candidates", "claims", "figure"}
     assert len(jobs) == len(set(jobs))  # none twice
     local = request.getfixturevalue("smoke_results")  # not before: another process may be making them meanwhile
     assert differing(local, scheduled / "results/smoke", "**/*.csv", "**/*.npy") == []

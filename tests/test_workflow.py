@@ -549,13 +549,28 @@ class TestSmoke:
             assert first.split(",")[:2] == ["smoke", file.parts[-4]]
             assert first.split(",")[4] == file.parts[-3].removeprefix("seed=")
 
-    def test_a_run_in_shards_gives_the_same_results(self, smoke_results, tmp_path):
-        """A second run, with candidates and evaluations in two jobs each. What test_slurm.py also does, so that one is enough."""
+    def test_two_runs_give_identical_results(self, smoke_results, tmp_path):
+        """The second with candidates in two shards, as in test_slurm.py, which makes this one unnecessary where it can run."""
         again = copy_for_smoke(tmp_path)
-        shards = 'overrides=["candidate_shards=2","evaluation_shards=2"]'
-        done = run(again, "snakemake", "--cores", "2", *SMOKE, shards)
+        done = run(again, "snakemake", "--cores", "2", *SMOKE, 'overrides=["candidate_shards=2"]')
         assert done.returncode == 0, done.stdout[-5000:]
         assert differing(smoke_results, again / "results/smoke", "**/*.csv", "**/*.npy") == []
+
+    def test_evaluations_in_shards_give_the_same_results(self, smoke, smoke_results, tmp_path):
+        """The pre-trained model's 216 images in two batches, and verdicts on them after a training."""
+        folder, evaluations = shutil.copytree(smoke, tmp_path / "smoke"), []
+        for experiment in ("baseline", "dpo"):
+            evaluations.append(f"results/smoke/{experiment}/seed=0/evaluation")
+            shutil.rmtree(folder / evaluations[-1])
+        command = ["snakemake", "--cores", "2", f"{evaluations[1]}/metrics.csv", "--rerun-triggers", "mtime"]
+        done = run(folder, *command, *SMOKE, 'overrides=["evaluation_shards=2"]')
+        assert done.returncode == 0, done.stdout[-3000:]
+        for evaluation in evaluations:
+            shards = [f"shard={part}-of-2/evaluation/images.csv" for part in (0, 1)]
+            drawn = [len(pd.read_csv((folder / evaluation).parent / shard)) for shard in shards]
+            assert sorted(drawn) == ([88, 128] if "baseline" in evaluation else [0, 54])
+            local = smoke_results.parent / evaluation.replace("results/smoke", smoke_results.name)
+            assert differing(local, folder / evaluation, "*.csv", "*.npy", "claims_registered.json") == []
 
     def test_a_dpo_setting_reruns_dpo_and_what_shows_it(self, smoke):
         expected = Counter({"post_training dpo": 1, "evaluation dpo": 1, "kernel dpo": 1})
