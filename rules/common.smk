@@ -64,6 +64,14 @@ def shard_option(wildcards):
     return f"--shard {' '.join(part.split('-of-'))}" if part else ""
 
 
+def evaluation_parts(experiment, file):
+    """This file of all shards of an evaluation."""
+    return collect(
+        f"<results>/{experiment}/seed={{{{seed}}}}/shard={{part}}-of-{EVALUATION_SHARDS}/evaluation/{file}",
+        part=range(EVALUATION_SHARDS),
+    )
+
+
 def base_number(wildcards, ahead=0):
     """Runs take the base models in turn."""
     return PAPER["bases"][(int(wildcards.seed) + ahead) % len(PAPER["bases"])]

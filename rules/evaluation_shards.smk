@@ -1,13 +1,5 @@
 # Where evaluation_shards is above 1, an evaluation is so many jobs, which draw and judge, and one that takes seconds and needs no
 # GPU: it puts their tables together and measures. Where it is 1, one job does all of it, and nothing here is used.
-def evaluation_parts(experiment, file):
-    """This file of all shards of an evaluation."""
-    return collect(
-        f"<results>/{experiment}/seed={{{{seed}}}}/shard={{part}}-of-{EVALUATION_SHARDS}/evaluation/{file}",
-        part=range(EVALUATION_SHARDS),
-    )
-
-
 ruleorder: merge_baseline_evaluation > merge_evaluation > baseline_evaluation > evaluation
 
 
