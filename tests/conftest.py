@@ -13,7 +13,7 @@ settings.load_profile("replication")
 
 
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: "slurm" not in item.keywords)  # the longest of all begins first, beside the others
+    items.sort(key=lambda item: item.get_closest_marker("slurm") is None)  # the longest begins first, beside the others
 
 
 @pytest.fixture(scope="session")
