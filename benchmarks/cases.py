@@ -24,9 +24,15 @@ from replication.candidates import draw_images
 from replication.config import load_stage
 from replication.models.janus import JanusModel
 from replication.prompts import prompt_table
+from replication.trainers import PreTokenized
+from replication.verdicts import own_verdicts
 
 BASE = Path(__file__).parents[1] / "base_models/embedded_janus/base=0"
 GUIDANCE_SCALE = 2.0
+LIKELIER = {
+    "verdict": "likelier",
+    "threshold": 0.0,
+}  # one forward pass per pair, sorted by length and batched by itself
 SCORE_TOKENS = 8  # about "The score is 1." and the end of the answer (paper 1.2)
 ANSWER_TOKENS = (
     40  # assumption: two sentences and the score; Janus-Pro's printed answers describe the image first (paper 1.3)
@@ -126,13 +132,6 @@ def candidates(device, repeats):
 
 
 @torch.no_grad()
-def judge(model, images, prompts, size):
-    """This package: one forward pass per pair."""
-    for part, texts in batches(size, images, prompts):
-        model.alignment_logits(part, texts)
-
-
-@torch.no_grad()
 def write_answers(model, images, prompts, tokens, size):
     """transformers: an answer of `tokens` tokens is written, one by one."""
     for part, texts in batches(size, images, prompts):
@@ -153,18 +152,17 @@ def verdicts(device, repeats):
     model = embedded_model(device)
     prompts = [prompt for prompt in embedded_prompts(64) for _ in range(10)]
     images = model.decode_images(model.sample_images(prompts, list(range(640)), 1.0, 1.0)[0])
-    ours = partial(judge, model, images, prompts)
-    ours = partial(ours, best_batch(ours, (32, 128, 640)))
+    ours = partial(own_verdicts, model, images, prompts, LIKELIER)
     for name, tokens in (("verdicts", ANSWER_TOKENS), ("verdicts (bare score)", SCORE_TOKENS)):
         written = partial(write_answers, model, images, prompts, tokens)
         written = partial(written, best_batch(written, (32, 128, 640)))
         yield compare(name, ours, written, 640, "pairs/s", repeats)
-    few_ours = partial(judge, model, images[:64], prompts[:64], 64)
+    few_ours = partial(own_verdicts, model, images[:64], prompts[:64], LIKELIER)
     one_by_one = partial(write_answers, model, images[:64], prompts[:64], SCORE_TOKENS, 1)
     yield compare("verdicts (bare score, one by one)", few_ours, one_by_one, 64, "pairs/s", repeats)
 
 
-class StockTrainer(post_training.PreTokenized, DPOTrainer):
+class StockTrainer(PreTokenized, DPOTrainer):
     """TRL as it comes, but for rows that are tokenised already."""
 
 
@@ -259,7 +257,7 @@ def janus_pro_shape(size, device, repeats, generated, judged):
     images = model.decode_images(codes).repeat(judged // 2, axis=0)
     texts = (prompts[:2] * judged)[:judged]
     ours, theirs = (
-        partial(judge, model, images, texts, judged),
+        partial(own_verdicts, model, images, texts, LIKELIER),
         partial(write_answers, model, images, texts, ANSWER_TOKENS, judged),
     )
     yield compare(f"{name} (verdicts)", ours, theirs, judged, "pairs/s", repeats)

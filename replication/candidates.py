@@ -16,6 +16,19 @@ from replication.sampling import image_seed
 from replication.verdicts import own_verdicts
 
 
+def whole_batches(rows, batch_size, shard):
+    """The k-th of n parts of so many rows, as a slice; shard: (k, n). Parts are whole batches, because the last digits of
+    likelihoods, logits and pixels depend on what else is in the batch; so all parts together have the bytes of one."""
+    part, parts = shard
+    batches = -(-rows // batch_size)
+    return slice(batches * part // parts * batch_size, batches * (part + 1) // parts * batch_size)
+
+
+def drawing_order(rows):
+    """Positions of the rows of a frame with a column prompt in the order in which `draw_images` takes them."""
+    return np.argsort(rows["prompt"].str.len().to_numpy(), kind="stable")  # prompts of one length need no padding
+
+
 def draw_images(
     model,
     prompts,
@@ -28,20 +41,20 @@ def draw_images(
     second_judge=None,
     truth_known=True,
     shard=(0, 1),
+    keep_images=False,
 ):
     """Draw `number` images per prompt and judge each by the model itself (or by the model `judge`) and, where the
     truth is known, by the oracle.
 
     prompts: frame with columns prompt_id, prompt, subtask, stratum. index_name: column that counts a prompt's images.
     purpose, seed: name the random stream (`image_seed`). config: guidance_scale, temperature, batch_size, and how verdicts
-    are had (`own_verdicts`). shard: (k, n), draw the k-th of n parts only. Parts are whole batches, because the last digits
-    of likelihoods and logits depend on what else is in the batch; so all parts together have the bytes of one.
+    are had (`own_verdicts`). shard: (k, n), draw the k-th of n parts only (`whole_batches`).
 
     Returns a frame with the columns of `prompts`, index_name, image_seed, log_prob (without guidance, temperature 1),
     those of `own_verdicts`, truth (the oracle's; there where `truth_known`, which it is of rendered scenes), and judge_verdict
     where the model `second_judge` is asked, too, prompt by prompt, its index the number of each row among those of all shards;
-    and in the same order codes (n, T) int16. Pixels are not kept: 60,000 pictures of 384 x 384 are 26 GB, and codes
-    decode again.
+    and in the same order codes (n, T) int16 and, with `keep_images`, the very images (n, H, W, 3) that were judged. Without,
+    pixels are not kept: 60,000 pictures of 384 x 384 are 26 GB, and codes decode again.
     """
     rows = prompts.loc[prompts.index.repeat(number)].reset_index(drop=True)
     rows[index_name] = np.tile(np.arange(number), len(prompts))
@@ -49,16 +62,14 @@ def draw_images(
         image_seed(seed, purpose, prompt_id, index)
         for prompt_id, index in zip(rows["prompt_id"], rows[index_name], strict=True)
     ]
-    by_length = np.argsort(rows["prompt"].str.len(), kind="stable")  # prompts of one length need no padding
-    batches = [by_length[start : start + config["batch_size"]] for start in range(0, len(rows), config["batch_size"])]
-    part, parts = shard
-    batches = batches[len(batches) * part // parts : len(batches) * (part + 1) // parts]
-    if not batches:
+    drawn = drawing_order(rows)[whole_batches(len(rows), config["batch_size"], shard)]
+    if not len(drawn):
         judged = ["log_prob", "alignment_logit", "verdict", *(["truth"] if truth_known else [])]
-        return rows.iloc[:0].reindex(columns=[*rows, *judged]), np.empty((0, 0), np.int16)
-    codes, log_probs, verdicts, truth = [], [], [], []
-    for members in tqdm(batches, desc=f"images for {purpose}"):
-        batch = rows.iloc[members]
+        nothing = np.empty((0, 0), np.int16), np.empty((0, 0, 0, 3), np.uint8)
+        return rows.iloc[:0].reindex(columns=[*rows, *judged]), *nothing[: 1 + keep_images]
+    codes, log_probs, verdicts, truth, kept = [], [], [], [], []
+    for start in tqdm(range(0, len(drawn), config["batch_size"]), desc=f"images for {purpose}"):
+        batch = rows.iloc[drawn[start : start + config["batch_size"]]]
         batch_codes, batch_log_probs = model.sample_images(
             batch["prompt"].tolist(), batch["image_seed"].tolist(), config["guidance_scale"], config["temperature"]
         )
@@ -71,14 +82,15 @@ def draw_images(
             verdicts[-1]["judge_verdict"] = second["verdict"]
         if truth_known:
             truth.append(oracle.judge(images, batch["prompt"]))
-    drawn = np.concatenate(batches)
+        if keep_images:
+            kept.append(images)
     in_order = np.argsort(drawn)
     rows = rows.iloc[drawn[in_order]]
     rows["log_prob"] = np.concatenate(log_probs)[in_order]
     rows = rows.join(pd.concat(verdicts, ignore_index=True).iloc[in_order].set_axis(rows.index))
     if truth_known:
         rows["truth"] = np.concatenate(truth).astype(int)[in_order]
-    return rows, np.concatenate(codes)[in_order]
+    return rows, *(np.concatenate(parts)[in_order] for parts in (codes, kept) if parts)
 
 
 def main():

@@ -36,6 +36,7 @@ def load_paper(preset, overrides=()):
         "figures",
         "tables",
         "candidate_shards",
+        "evaluation_shards",
     )
     paper = {key: _plain(config, key) for key in keys}
     for key in ("seeds", "bases", "few_seeds"):
@@ -43,9 +44,10 @@ def load_paper(preset, overrides=()):
             raise SystemExit(f"{key}: {paper[key]!r} is not a list; write {key}=[0,1,2].")
         for number in paper[key]:
             _check_integer(number, key)
-    _check_integer(paper["candidate_shards"], "candidate_shards")
-    if paper["candidate_shards"] < 1:
-        raise SystemExit(f"candidate_shards: {paper['candidate_shards']} jobs draw nothing; write 1 or more.")
+    for key in ("candidate_shards", "evaluation_shards"):
+        _check_integer(paper[key], key)
+        if paper[key] < 1:
+            raise SystemExit(f"{key}: {paper[key]} jobs draw nothing; write 1 or more.")
     return paper
 
 

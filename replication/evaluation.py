@@ -1,5 +1,6 @@
 """Evaluation of one model: generation, the Nonunified score, its verdicts on held-out scenes and on the images of the
 pre-trained model (paper sections 1, 2 and 4.5). An imperfect judge is asked about the same images beside the oracle.
+A shard is all of this but the metrics, for some batches of each (replication/evaluation_shards.py puts shards together).
 
 Where another judge than the oracle says what is true, the panel is asked about the images once all are drawn and the model has
 made room for it. What they have answered stays in a folder beside the output, and is not asked again.
@@ -18,12 +19,11 @@ import torch
 from tqdm import tqdm
 
 from replication import metrics
-from replication.candidates import draw_images
-from replication.claim_registry import write_registered
+from replication.candidates import draw_images, drawing_order, whole_batches
+from replication.evaluation_summary import write_summary
 from replication.files import atomic_directory
 from replication.judges.panel import judge_images, judges_needed
 from replication.models.interface import load_model
-from replication.provenance import write_provenance
 from replication.verdicts import own_verdicts
 
 
@@ -36,7 +36,7 @@ def judge_probe(model, probe, images, config, judge=None):
     if judge:
         batches = _batches(images, config, "held-out scenes, by the judge")
         verdicts["judge_verdict"] = _verdicts(judge, batches, probe["prompt"], config)["verdict"]
-    return probe.drop(columns="prompt").join(verdicts)
+    return probe.drop(columns="prompt").join(verdicts.set_axis(probe.index))
 
 
 def judge_pretrained_images(model, baseline, codes, config):
@@ -47,10 +47,10 @@ def judge_pretrained_images(model, baseline, codes, config):
     verdict on the *new* images would say nothing about understanding, because the images change with the model.
     """
     batches = _batches(torch.from_numpy(codes).long(), config, "images of the pre-trained model")
-    after = _verdicts(model, map(model.decode_images, batches), baseline["prompt"], config)
+    after = _verdicts(model, map(model.decode_images, batches), baseline["prompt"], config) if len(codes) else baseline
     judges = [column for column in metrics.JUDGES.values() if column in baseline]
     verdicts = baseline[["prompt_id", "subtask", "stratum", "image", *judges]]
-    return verdicts.assign(before=baseline["verdict"], after=after["verdict"])
+    return verdicts.assign(before=baseline["verdict"], after=after["verdict"].to_numpy())
 
 
 def _batches(array, config, what):
@@ -66,13 +66,6 @@ def _verdicts(model, batches, prompts, config):
         verdicts.append(own_verdicts(model, images, prompts.iloc[start : start + len(images)], config))
         start += len(images)
     return pd.concat(verdicts, ignore_index=True)
-
-
-def _model_name(config, arguments):
-    """`<name>-<base>`: the pre-trained model's folder is base=<base>; what was trained from it inherits its name."""
-    if arguments.baseline:
-        return pd.read_csv(arguments.baseline / "metrics.csv")["model"][0]
-    return f"{config['model']['name']}-{arguments.model.name.removeprefix('base=')}"
 
 
 def main():
@@ -93,9 +86,12 @@ def main():
     parser.add_argument(
         "--judge-models", type=Path, nargs="*", help="folders of the models of evaluation.judge, each under its name"
     )
+    parser.add_argument(
+        "--shard", type=int, nargs=2, metavar=("K", "N"), help="draw and judge the K-th (from 0) of N parts only"
+    )
     parser.add_argument("--output", type=Path, required=True, help="folder of the evaluation files")
     arguments = parser.parse_args()
-    config, number = arguments.config, arguments.config["images_per_prompt"]
+    config, shard = arguments.config, arguments.shard or (0, 1)
     prompts, truth_by = pd.read_csv(arguments.prompts / "evaluation.csv"), config["judge"]["name"]
     if truth_by != "oracle":
         judges_needed(prompts, config["judge"])  # before hours are spent
@@ -103,39 +99,52 @@ def main():
     understanding = load_model(arguments.understanding, config["model"]) if arguments.understanding else model
     judge = arguments.judge and load_model(arguments.judge, config["model"])
 
-    stream, judges = ("image", "evaluation", arguments.seed), (understanding, judge)
-    own, codes = draw_images(model, prompts, number, *stream, config, *judges, truth_known=truth_by == "oracle")
+    own, codes, images = draw_images(
+        model,
+        prompts,
+        config["images_per_prompt"],
+        "image",
+        "evaluation",
+        arguments.seed,
+        config,
+        understanding,
+        judge,
+        truth_known=truth_by == "oracle",
+        shard=shard,
+        keep_images=True,
+    )
     probe_images = np.load(arguments.prompts / "probe_images.npy", allow_pickle=False)
     probe = pd.read_csv(arguments.prompts / "probe.csv")
-    probe = judge_probe(understanding, probe, probe_images, config, None if arguments.baseline else judge)
+    part = whole_batches(len(probe), config["batch_size"], shard)
+    probe = judge_probe(understanding, probe[part], probe_images[part], config, None if arguments.baseline else judge)
     pretrained = None
     if arguments.baseline:
         if judge:  # which is the baseline's and has been asked about these scenes
-            probe["judge_verdict"] = pd.read_csv(arguments.baseline / "probe_verdicts.csv")["judge_verdict"]
+            asked = pd.read_csv(arguments.baseline / "probe_verdicts.csv")["judge_verdict"]
+            probe["judge_verdict"] = asked[probe.index]
         baseline_codes = np.load(arguments.baseline / "codes.npy", allow_pickle=False)
         baseline = pd.read_csv(arguments.baseline / "images.csv")
-        pretrained = judge_pretrained_images(understanding, baseline, baseline_codes, config)
-    identity = {key: config[key] for key in ("preset", "experiment", "method")}
-    identity |= {"model": _model_name(config, arguments), "seed": arguments.seed}
-    first = model.decode_images(torch.from_numpy(codes[::number]).long())
+        part = whole_batches(len(baseline), config["batch_size"], shard)
+        pretrained = judge_pretrained_images(understanding, baseline[part], baseline_codes[part], config)
     if truth_by != "oracle":
-        images = first if number == 1 else model.decode_images(torch.from_numpy(codes).long())
-        del model, understanding, judge, judges
+        del model, understanding, judge
         gc.collect()
         torch.cuda.empty_cache()
         answers = arguments.output.with_name("judge_answers")
-        own = judge_images(images, own, config["judge"], arguments.judge_models, answers)
+        drawn_in = drawing_order(own).argsort() // config["batch_size"]  # so that shards are judged as the whole is
+        own = judge_images(images, own, config["judge"], arguments.judge_models, answers, drawn_in)
 
+    numbered = {"index": bool(arguments.shard), "index_label": "row"}
     with atomic_directory(arguments.output) as folder:
-        own.to_csv(folder / "images.csv", index=False)
+        own.to_csv(folder / "images.csv", **numbered)
         np.save(folder / "codes.npy", codes, allow_pickle=False)
-        np.save(folder / "images.npy", first, allow_pickle=False)
-        probe.to_csv(folder / "probe_verdicts.csv", index=False)
+        np.save(folder / "images.npy", images[own["image"] == 0], allow_pickle=False)
+        probe.to_csv(folder / "probe_verdicts.csv", **numbered)
         if pretrained is not None:
-            pretrained.to_csv(folder / "pretrained_verdicts.csv", index=False)
-        metrics.summarise(own, probe, pretrained, identity, truth_by).to_csv(folder / "metrics.csv", index=False)
-        write_provenance(folder / "provenance.json", config, arguments.seed)
-        write_registered(folder)
+            pretrained.to_csv(folder / "pretrained_verdicts.csv", **numbered)
+        if not arguments.shard:
+            summarised = own, probe, pretrained, config, arguments.seed, arguments.model, arguments.baseline
+            write_summary(folder, *summarised)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from replication.config import load_stage, read_selection
 
 DRAWING = ("candidates", "own_candidates", "phase_candidates")
 TRAINING = ("post_training", "phase_training", "last_phase_training")
-EVALUATING = ("baseline_evaluation", "evaluation")
+EVALUATING = ("baseline_evaluation", "evaluation", "baseline_evaluation_shard", "evaluation_shard")
 ESTIMATED = DRAWING + TRAINING + EVALUATING
 TRAIN_SUBTASK, EVALUATION_SUBTASK, GENEVAL = 700, 300, 553  # prompts of T2I-CompBench's and GenEval's files
 RULE_FILES = [Path("Snakefile"), *sorted(Path("rules").glob("*.smk"))]
@@ -95,9 +95,9 @@ def drawn(job, prompts):
     config, (train, evaluation) = job.options["--config"], prompts
     if job.rule in TRAINING:
         return 0
-    if job.rule in EVALUATING:
-        return evaluation * config["images_per_prompt"]
     shards = int(job.options["--shard"][1]) if "--shard" in job.options else 1
+    if job.rule in EVALUATING:
+        return evaluation * config["images_per_prompt"] / shards
     return train * config["candidates_per_prompt"] / shards
 
 

@@ -1,40 +1,38 @@
 """Post-training of the generation branch by SFT or DPO + NLL through TRL's own trainers (paper section 3).
 
 Rows are tokenised here, in the joint vocabulary of the image policy: completions are image codes, and the loss is on them
-alone. TRL has no public door for such rows, hence the two subclasses. A training that was stopped goes on from an
-earlier end of an epoch, and ends as if it had not been. `torchrun -m replication.post_training` trains on several
-GPUs, each with a copy of the model and per_device_train_batch_size samples per step.
+alone. A training that was stopped goes on from an earlier end of an epoch, and ends as if it had not been. On several GPUs,
+each with per_device_train_batch_size samples per step, trains `torchrun -m replication.post_training`, each with a copy of
+the model, and `accelerate launch --config_file profiles/fsdp.yaml -m replication.post_training`, each with a part of it.
 """
 
 import argparse
 import hashlib
 import json
-import math
 import shutil
-import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-import trl.trainer.utils
 from accelerate import PartialState
 from datasets import Dataset, load_from_disk
 from peft import LoraConfig
-from safetensors.torch import load_file, save_file
-from torch.optim.lr_scheduler import LambdaLR
-from transformers import TrainerCallback, set_seed
-from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+from transformers import set_seed
+from trl import DPOConfig, SFTConfig
 
-from replication.corruption import named_rng
 from replication.dynamics.interventions import OrthogonalSteps
 from replication.files import atomic_directory
 from replication.models.interface import load_model
 from replication.provenance import write_provenance
-
-# TRL allocates logit tiles of 32,768 columns however small the vocabulary; narrow ones train the embedded model 10 % faster
-# and change nothing beyond rounding.
-trl.trainer.utils._CHUNKED_LOGPROB_CHUNK_SIZE = 512
+from replication.trainers import (
+    CheckpointSometimes,
+    ImageDPOTrainer,
+    ImageSFTTrainer,
+    StopAtNaN,
+    put_together,
+    weights_in_parts,
+)
 
 LOGGED_COLUMNS = [
     "step",
@@ -50,97 +48,6 @@ LOGGED_COLUMNS = [
     "logps/chosen",
     "logps/rejected",
 ]
-
-
-class PreTokenized:
-    """A TRL trainer whose rows are used as they are, which reports to nobody, and whose checkpoints hold the trained
-    parameters only: the base model has all others."""
-
-    def _prepare_dataset(self, dataset, *args, **kwargs):
-        return dataset
-
-    def _send_telemetry(self):
-        pass
-
-    def create_model_card(self, *args, **kwargs):
-        pass
-
-    def _save(self, output_dir, state_dict=None):
-        policy = self.accelerator.unwrap_model(self.model)
-        state = state_dict or policy.state_dict()
-        trained = {name: state[name].contiguous() for name, value in policy.named_parameters() if value.requires_grad}
-        Path(output_dir).mkdir(parents=True, exist_ok=True)
-        save_file(trained, Path(output_dir) / "trained.safetensors")
-
-    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
-        trained = load_file(Path(resume_from_checkpoint) / "trained.safetensors")
-        loaded = self.accelerator.unwrap_model(self.model).load_state_dict(trained, strict=False)
-        if loaded.unexpected_keys:
-            raise SystemExit(
-                f"{resume_from_checkpoint} is not a checkpoint of this training; delete it and start again."
-            )
-
-
-class InPhases:
-    """A trainer that runs from epoch `first` to epoch `last` of `epochs`: schedule = (first, last, epochs)."""
-
-    def __init__(self, *args, schedule, **kwargs):
-        self.schedule = schedule
-        super().__init__(*args, **kwargs)
-
-    def create_scheduler(self, num_training_steps, optimizer=None):
-        """The learning rates of a phase are its part of one schedule over all epochs, each as long as those here."""
-        first, last, epochs = self.schedule
-        steps_per_epoch = num_training_steps // (last - first)
-        whole = super().create_scheduler(steps_per_epoch * epochs, optimizer)
-        if first:
-            rate = whole.lr_lambdas[0]
-            self.lr_scheduler = LambdaLR(whole.optimizer, lambda step: rate(step + steps_per_epoch * first))
-        return self.lr_scheduler
-
-
-class ImageSFTTrainer(InPhases, PreTokenized, SFTTrainer):
-    """Token NLL of the chosen image given its prompt; of a random share `condition_dropout` of all samples that a training
-    sees, given no prompt."""
-
-    def __init__(self, *args, condition_dropout, **kwargs):
-        self.condition_dropout = condition_dropout
-        super().__init__(*args, **kwargs)
-
-    def compute_loss(self, model, inputs, *args, **kwargs):
-        if self.condition_dropout:
-            # drawn anew for every step, so that a training that goes on from a checkpoint draws the same
-            place = f"{self.state.global_step}/{self.args.process_index}"
-            rng = named_rng(self.args.seed, f"condition dropout/{place}")
-            dropped = torch.from_numpy(rng.random(len(inputs["input_ids"])) < self.condition_dropout)
-            without = self.accelerator.unwrap_model(model).without_prompts(inputs["input_ids"])
-            dropped = dropped[:, None].to(without.device)
-            inputs = {**inputs, "input_ids": torch.where(dropped, without, inputs["input_ids"])}
-        return super().compute_loss(model, inputs, *args, **kwargs)
-
-
-class ImageDPOTrainer(InPhases, PreTokenized, DPOTrainer):
-    """-log sigmoid(beta (log ratio of chosen - log ratio of rejected)) + nll_weight * NLL of chosen."""
-
-
-class StopAtNaN(TrainerCallback):
-    def on_log(self, args, state, control, logs, **kwargs):
-        if not math.isfinite(logs.get("loss", 0.0)):
-            raise SystemExit(
-                f"The training loss is {logs['loss']} at step {state.global_step}; lower the learning rate."
-            )
-
-
-class CheckpointSometimes(TrainerCallback):
-    """Writes a checkpoint at the first end of an epoch after every so many minutes."""
-
-    def __init__(self, minutes):
-        self.minutes, self.last = minutes, time.monotonic()
-
-    def on_epoch_end(self, args, state, control, **kwargs):
-        if time.monotonic() - self.last >= 60 * self.minutes:
-            control.should_save = True
-            self.last = time.monotonic()
 
 
 def sft_rows(policy, training_set, codes):
@@ -269,6 +176,8 @@ def post_train(model, training_set, codes, config, seed, progress, epochs=None, 
     trainer.train(resume_from_checkpoint=str(finished[-1].parent) if finished else None)
     if config["lora"]:
         trainer.model.merge_and_unload()
+    if trainer.is_fsdp_enabled:
+        put_together(trainer.model, trainer.is_world_process_zero(), getattr(torch, config["model"]["dtype"]))
     log = pd.DataFrame([entry for entry in trainer.state.log_history if "loss" in entry])
     log["epoch"] += trainer.schedule[0]
     return log[[column for column in LOGGED_COLUMNS if column in log]]
@@ -307,16 +216,19 @@ def main():
     training_set = pd.read_csv(arguments.training_set)
     if training_set.empty:
         raise SystemExit(f"{arguments.training_set} has no rows, so there is nothing to train on.")
+    if weights_in_parts() and (config["lora"] or config["orthogonal_to"]):
+        raise SystemExit("FSDP is for training all weights; set post_training.lora=null, or start this with torchrun.")
     codes = np.load(arguments.candidates / "codes.npy", allow_pickle=False)
+    PartialState(cpu=config["model"]["device"] == "cpu")  # each process takes a GPU of its own
     model = load_model(arguments.model, config["model"])
     reference = None
-    if arguments.reference and config["method"] == "dpo":
-        reference = load_model(arguments.reference, config["model"])
+    if config["method"] == "dpo" and (arguments.reference or weights_in_parts()):  # of which no process has a whole
+        reference = load_model(arguments.reference or arguments.model, config["model"])
     candidates = pd.read_csv(arguments.candidates / "candidates.csv") if config["orthogonal_to"] else None
     progress = _progress_folder(arguments)
     log = post_train(model, training_set, codes, config, arguments.seed, progress, epochs, reference, candidates)
     if not PartialState().is_main_process:
-        return  # one of several that `torchrun` started; all end with the same weights
+        return  # one of several that were started; all end with the same weights, or parts of them
     counts = training_counts(log, training_set, epochs)
     if arguments.like:
         check_equal_compute(counts, pd.read_csv(arguments.like / "training_counts.csv"))

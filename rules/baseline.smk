@@ -27,11 +27,12 @@ rule baseline_evaluation:
     params:
         config=stage_config("evaluation"),
         prompts=subpath(input.prompts, parent=True),
-        folder=subpath(output.metrics, parent=True),
+        folder=subpath(output.images, parent=True),
+        shard=shard_option,
     shell:
         "python -m replication.evaluation --config {params.config:q} --seed {wildcards.seed}"
         " --model {input.model} --judge-models {input.judge_models} --judge {input.judge} --prompts {params.prompts}"
-        " --output {params.folder} > {log} 2>&1"
+        " {params.shard} --output {params.folder} > {log} 2>&1"
 
 
 rule baseline:

@@ -6,6 +6,7 @@ from replication.sources import source_files
 PRESET, BASE, OVERRIDES = read_selection(config)
 PAPER = load_paper(PRESET, OVERRIDES)
 SHARDS = PAPER["candidate_shards"]
+EVALUATION_SHARDS = PAPER["evaluation_shards"]
 PAPER_VALUES = sorted(glob("replication/paper_values/*.csv"))
 
 
@@ -18,6 +19,7 @@ wildcard_constraints:
     base=r"\d+",
     seed=r"\d+",
     experiment=r"[a-z0-9_]+",
+    part=r"\d+-of-\d+",
     shard=r"(?:/)shard=\d+-of-\d+" if SHARDS > 1 else "(?:)",  # a folder for each job that draws candidates
     figure="|".join(PAPER["figures"]),
     table="|".join(PAPER["tables"]),
@@ -57,9 +59,17 @@ def pretraining_sources(wildcards):
 
 
 def shard_option(wildcards):
-    """Which part of the candidates a job draws; nothing where one job draws all of them."""
-    numbers = wildcards.shard.partition("=")[2].split("-of-")
-    return f"--shard {' '.join(numbers)}" if wildcards.shard else ""
+    """Which part of the candidates, or of an evaluation, a job does; nothing where one job does all."""
+    part = wildcards.get("part", wildcards.get("shard", "").partition("=")[2])
+    return f"--shard {' '.join(part.split('-of-'))}" if part else ""
+
+
+def evaluation_parts(experiment, file):
+    """This file of all shards of an evaluation."""
+    return collect(
+        f"<results>/{experiment}/seed={{{{seed}}}}/shard={{part}}-of-{EVALUATION_SHARDS}/evaluation/{file}",
+        part=range(EVALUATION_SHARDS),
+    )
 
 
 def base_number(wildcards, ahead=0):

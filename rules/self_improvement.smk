@@ -88,12 +88,13 @@ rule evaluation:
         config=stage_config("evaluation"),
         prompts=subpath(input.prompts, parent=True),
         baseline=subpath(input.baseline, parent=True),
-        folder=subpath(output.metrics, parent=True),
+        folder=subpath(output.images, parent=True),
+        shard=shard_option,
     shell:
         "python -m replication.evaluation --config {params.config:q} --seed {wildcards.seed}"
         " --model {input.model} --understanding {input.understanding} --judge-models {input.judge_models}"
         " --judge {input.judge} --prompts {params.prompts} --baseline {params.baseline}"
-        " --output {params.folder} > {log} 2>&1"
+        " {params.shard} --output {params.folder} > {log} 2>&1"
 
 
 rule sft:

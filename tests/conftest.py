@@ -1,13 +1,42 @@
+import os
 import shutil
 
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import settings
 from settings import FAMILIES
 
 # The same examples on every machine, however slow it is.
 settings.register_profile("replication", deadline=None, derandomize=True)
 settings.load_profile("replication")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.get_closest_marker("slurm") is None)  # the longest begins first, beside the others
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory):
+    """A copy of the repository in which the smoke preset has run from end to end, once for all processes of pytest."""
+    from test_workflow import SMOKE, copy_for_smoke, run
+
+    place = tmp_path_factory.getbasetemp()
+    place = place.parent if "PYTEST_XDIST_WORKER" in os.environ else place
+    with FileLock(place / "smoke.lock"):
+        if not (place / "smoke_results").exists():
+            (place / "smoke").mkdir(exist_ok=True)
+            done = run(copy_for_smoke(place / "smoke"), "snakemake", "--cores", "2", *SMOKE)
+            if done.returncode:
+                pytest.fail(f"The smoke preset failed:\n{done.stdout[-3000:]}", pytrace=False)
+            shutil.copytree(place / "smoke/results/smoke", place / "smoke_results")
+    return place / "smoke"
+
+
+@pytest.fixture
+def smoke_results(smoke):
+    """The results of that run as they were when it ended, whatever tests have done to the copy since."""
+    return smoke.with_name("smoke_results")
 
 
 @pytest.fixture(scope="module")

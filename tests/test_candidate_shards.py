@@ -94,7 +94,7 @@ def test_shards_that_do_not_fit_are_one_sentence(tmp_path, second):
     table, codes = pd.DataFrame({"prompt_id": range(5)}), np.zeros((5, 2), np.int16)
     first = [0, 1] if second else [1, 2]
     parts = [write_shard(tmp_path / "0", first, table, codes), write_shard(tmp_path / "1", second, table, codes)]
-    with pytest.raises(SystemExit, match="are not the 2 of one drawing; remove and draw them again"):
+    with pytest.raises(SystemExit, match="are not the 2 shards of one drawing; remove and draw them again"):
         merge_shards(parts, tmp_path / "merged")
     assert not (tmp_path / "merged").exists()
 

@@ -256,10 +256,11 @@ def test_seeds_and_bases_must_be_lists_of_integers(key, numbers):
         load_paper("tiny", (f"{key}={numbers}",))
 
 
+@pytest.mark.parametrize("key", ["candidate_shards", "evaluation_shards"])
 @pytest.mark.parametrize(("number", "sentence"), [("0", "0 jobs draw nothing"), ("1.5", "is not an integer")])
-def test_candidates_are_drawn_by_one_job_or_more(number, sentence):
-    with pytest.raises(SystemExit, match=f"^candidate_shards: .*{sentence}"):
-        load_paper("tiny", (f"candidate_shards={number}",))
+def test_images_are_drawn_by_one_job_or_more(key, number, sentence):
+    with pytest.raises(SystemExit, match=f"^{key}: .*{sentence}"):
+        load_paper("tiny", (f"{key}={number}",))
 
 
 def test_the_seed_of_the_prompts_must_be_an_integer():

@@ -350,6 +350,7 @@ class Counting(Judge):
         return (images.mean(axis=(1, 2, 3)) / 255).tolist()
 
 
+TOGETHER = np.zeros(99, int)  # all in one drawing
 PLAIN = {"name": "plain", "class": "replication.judges.interface.Judge", "device": "cpu", "revision": "1"}
 
 
@@ -361,18 +362,18 @@ def test_a_killed_judge_goes_on_where_it_was(tmp_path):
     images, rows = seven()
     expected, path = Counting(PLAIN).scores(images, rows), tmp_path / "folder" / "plain.jsonl"
     with pytest.raises(KeyboardInterrupt):
-        cache.scores_of(Counting(PLAIN, dies_after=4), images, rows, path, 2)
+        cache.scores_of(Counting(PLAIN, dies_after=4), images, rows, path, 2, TOGETHER)
     whole = path.read_text()
     assert len(whole.splitlines()) == 4
     path.write_text(whole[:-9])  # a line that was cut off by a kill
     again = Counting(PLAIN)
-    np.testing.assert_array_equal(cache.scores_of(again, images, rows, path, 2), expected)
+    np.testing.assert_array_equal(cache.scores_of(again, images, rows, path, 2, TOGETHER), expected)
     assert again.asked == 4 and len(path.read_text().splitlines()) == 7
     assert {json.loads(line)["key"] for line in whole.splitlines()[:3]} <= {
         json.loads(line)["key"] for line in path.read_text().splitlines()
     }
     idle = Counting({**PLAIN, "device": "cuda", "batch_size": 9})  # where and how many at once changes no answer
-    np.testing.assert_array_equal(cache.scores_of(idle, images, rows, path, 3), expected)
+    np.testing.assert_array_equal(cache.scores_of(idle, images, rows, path, 3, TOGETHER), expected)
     assert idle.asked == 0
 
 
@@ -381,7 +382,7 @@ def test_an_answer_is_kept_for_its_judge_prompt_and_pixels(tmp_path):
     path = tmp_path / "plain.jsonl"
     twice = np.concatenate([images, images]), pd.concat([rows, rows], ignore_index=True)
     judge = Counting(PLAIN)
-    scores = cache.scores_of(judge, *twice, path, 4)
+    scores = cache.scores_of(judge, *twice, path, 4, TOGETHER)
     assert judge.asked == 7 and (scores[:7] == scores[7:]).all()
     other_pixels, other_prompts = images.copy(), rows.assign(prompt=[*"abcdefx"])
     other_pixels[2, 0, 0, 0] ^= 1
@@ -392,9 +393,27 @@ def test_an_answer_is_kept_for_its_judge_prompt_and_pixels(tmp_path):
         ((Counting({**PLAIN, "revision": "2"}), images, rows), 7),
         ((Counting({**PLAIN, "question": "Is it?"}), images, rows), 7),
     ):
-        cache.scores_of(*changed, path, 4)
+        cache.scores_of(*changed, path, 4, TOGETHER)
         assert changed[0].asked == number
-    assert len(cache.scores_of(Counting(PLAIN), images[:0], rows[:0], path, 4)) == 0
+    assert len(cache.scores_of(Counting(PLAIN), images[:0], rows[:0], path, 4, TOGETHER)) == 0
+
+
+def test_images_of_different_drawings_are_not_judged_in_one_batch(tmp_path):
+    images, rows = seven()
+    whole, batches = tmp_path / "whole.jsonl", []
+
+    class Noting(Counting):
+        def answers(self, images, rows):
+            batches.append("".join(rows["prompt"]))
+            return super().answers(images, rows)
+
+    drawn_in = np.array([1, 0, 1, 0, 1, 1, 2])
+    scores = cache.scores_of(Noting(PLAIN), images, rows, whole, 3, drawn_in)
+    assert batches == ["bd", "ace", "f", "g"]
+    np.testing.assert_array_equal(scores, Counting(PLAIN).scores(images, rows))
+    part = drawn_in == 1
+    cache.scores_of(Noting(PLAIN), images[part], rows[part], tmp_path / "part.jsonl", 3, drawn_in[part])
+    assert batches[4:] == ["ace", "f"]
 
 
 def test_a_damaged_line_is_one_sentence(tmp_path):
@@ -407,7 +426,7 @@ def test_a_damaged_line_is_one_sentence(tmp_path):
 def test_a_judge_that_answers_nonsense_is_stopped_and_a_few_slips_are_not(judges, tmp_path):
     images, rows = some_images(24, 28), some_rows(*"abcdefghijklmnopqrstuvwx")
     with pytest.raises(SystemExit, match="qwen2_5_vl_7b gave no score in 20 of 20 answers, such as "):
-        cache.scores_of(judges["verdict"], images, rows, tmp_path / "a.jsonl", 10)
+        cache.scores_of(judges["verdict"], images, rows, tmp_path / "a.jsonl", 10, TOGETHER)
     assert len((tmp_path / "a.jsonl").read_text().splitlines()) == 20
 
     class Mumbling(Qwen25VL):
@@ -415,7 +434,7 @@ def test_a_judge_that_answers_nonsense_is_stopped_and_a_few_slips_are_not(judges
             return ["The score is 1." if prompt < "m" else "Hm." for prompt in rows["prompt"]]
 
     mumbling = Mumbling(judges["verdict"].model, judges["verdict"].tokenizer, None, VERDICT)
-    scores = cache.scores_of(mumbling, images, rows, tmp_path / "b.jsonl", 10)
+    scores = cache.scores_of(mumbling, images, rows, tmp_path / "b.jsonl", 10, TOGETHER)
     assert np.isnan(scores).sum() == 12 and (scores[:12] == 1).all()
 
 
@@ -453,7 +472,7 @@ def test_the_panel_asks_each_judge_about_its_subtasks_and_never_twice(judges, ch
         columns=["benchmark", "subtask", "prompt", "metadata"],
     )
     images, config = some_images(5), {**CONFIG, "verdict": VERDICT}
-    judged = judge_images(images, rows, config, checkpoints.values(), tmp_path)
+    judged = judge_images(images, rows, config, checkpoints.values(), tmp_path, TOGETHER[:5])
     counts = {path.stem: len(path.read_text().splitlines()) for path in tmp_path.iterdir()}
     assert counts == {"qwen2_5_vl_7b": 5, "blip_vqa": 2, "detector": 3, "clip_score": 1}
     assert (judged["truth_parsed"] == 0).all() and (judged["truth"] == 0).all()  # five answers are too few to tell
@@ -465,4 +484,6 @@ def test_the_panel_asks_each_judge_about_its_subtasks_and_never_twice(judges, ch
 
     for judge in (Qwen25VL, BlipVQA, ClipScore, Detector):
         monkeypatch.setattr(judge, "answers", None)
-    pd.testing.assert_frame_equal(judge_images(images, rows, config, checkpoints.values(), tmp_path), judged)
+    pd.testing.assert_frame_equal(
+        judge_images(images, rows, config, checkpoints.values(), tmp_path, TOGETHER[:5]), judged
+    )

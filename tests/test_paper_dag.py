@@ -30,6 +30,7 @@ SMALL = [
     "epochs.dpo=4",
     "post_training.learning_rate=1e-3",
     "seeds=[0]",
+    "evaluation_shards=1",  # 20 images are one batch; test_paper_scale_evaluation.py has shards of judged ones
 ]
 BUILDERS = {"verdict": small_judges.qwen, "blip_vqa": small_judges.blip, "detector": small_judges.owlv2}
 

@@ -14,11 +14,13 @@ from small_judges import blip, clip, owlv2, qwen
 from synthetic_runs import frames_of_run
 from test_judges import CONFIG as JUDGE
 
-from replication import evaluation, metrics
+from replication import evaluation, evaluation_shards, metrics
 from replication.candidates import draw_images
 from replication.config import _compose
 from replication.corruption import corrupt_verdicts
 from replication.curriculum import counts_of
+from replication.judges.blip_vqa import BlipVQA
+from replication.judges.detector import Detector
 from replication.judges.qwen2_5_vl import Qwen25VL
 from replication.supervision import quality
 
@@ -136,7 +138,8 @@ def run(checkpoint, tmp_path, monkeypatch):
     judge = {**JUDGE, "verdict": {**JUDGE["verdict"], "answer_tokens": 2}}
     config = {**DRAWING, **IDENTITY, "model": {**MODEL, "name": "embedded"}, "images_per_prompt": 1, "judge": judge}
 
-    def call(output, *arguments):
+    def call(output, *arguments, batch_size=4):
+        config["batch_size"] = batch_size
         words = ["evaluation", "--config", json.dumps(config), "--seed", "0", "--model", str(checkpoint)]
         words += ["--prompts", str(prompts), "--output", str(output), "--judge", "--judge-models", *folders, *arguments]
         monkeypatch.setattr(sys, "argv", words)
@@ -168,3 +171,32 @@ def test_an_evaluation_judged_by_the_hub_ends_resumes_and_serves_as_baseline(run
     table = pd.read_csv(tmp_path / "sft" / "evaluation" / "metrics.csv").set_index(["subtask", "metric"])
     assert table.loc[("overall", "accepted_by_judge"), "value"] == 1
     assert table.loc[("overall_geneval", "generation"), "judge"] == "benchmark"
+
+
+def merged(run, tmp_path, monkeypatch, number, *before):
+    """The files of an evaluation in so many shards, put together as the workflow does it."""
+    folders = [tmp_path / f"shard={part}-of-{number}" / "evaluation" for part in range(number)]
+    for part, folder in enumerate(folders):
+        run(folder, "--shard", str(part), str(number), *before, batch_size=1)
+    words = sys.argv[1 : sys.argv.index("--prompts")]  # config, seed and model
+    words += [*before, "--shards", *map(str, folders), "--output", str(tmp_path / "merged" / str(number))]
+    monkeypatch.setattr(sys, "argv", ["evaluation_shards", *words])
+    evaluation_shards.main()
+    files = (tmp_path / "merged" / str(number)).iterdir()
+    return {file.name: file.read_bytes() for file in files if file.suffix in (".csv", ".npy")}
+
+
+def test_shards_judged_by_the_hub_have_the_bytes_of_one_job(run, tmp_path, monkeypatch):
+    """However much an answer depends on what else is in the batch."""
+
+    def brightness(judge, images, rows):
+        return [float(images.mean()) / 255 + len(images)] * len(images)
+
+    monkeypatch.setattr(BlipVQA, "answers", brightness)
+    monkeypatch.setattr(Detector, "answers", brightness)
+    monkeypatch.setattr(Qwen25VL, "answers", lambda *_: [f"The score is {len(_[1]) % 2}."] * len(_[1]))
+    run(tmp_path / "baseline" / "evaluation", batch_size=1)
+    assert len(pd.read_csv(tmp_path / "baseline" / "evaluation" / "images.csv")["score"].unique()) == 4
+    before = "--baseline", str(tmp_path / "baseline" / "evaluation")
+    whole = run(tmp_path / "sft" / "evaluation", *before, batch_size=1)
+    assert merged(run, tmp_path, monkeypatch, 3, *before) == whole

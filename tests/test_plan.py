@@ -77,6 +77,8 @@ def test_a_batch_costs_memory_and_saves_time_and_shards_share_the_images():
 
     images, memory, seconds, disk = row()
     assert images == 56000 and disk == 56000 * (2 * 576 + 300)
+    evaluated = {"--config": {**DRAW, "images_per_prompt": 2}, "--shard": ["0", "4"]}
+    assert plan.drawn(plan.Job("evaluation_shard", evaluated, True), (5600, 300)) == 300 * 2 / 4
     assert row(**{"--shard": ["3", "7"]})[0] == 8000 and row(**{"--shard": ["3", "7"]})[2] == pytest.approx(seconds / 7)
     small, plain = row(config={"batch_size": 8}), row(config={"guidance_scale": 1.0})
     assert small[1] < memory and small[2] > seconds and plain[1] < memory and plain[2] < seconds
@@ -117,7 +119,9 @@ def checkout(tmp_path_factory):
     return copy_repository(tmp_path_factory.mktemp("planned"))
 
 
-@pytest.mark.parametrize("settings", [["preset=smoke"], ["preset=tiny", "candidate_shards=3"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "settings", [["preset=smoke"], ["preset=tiny", "candidate_shards=3", "evaluation_shards=2"]], ids=" ".join
+)
 def test_jobs_are_those_of_the_dry_run(checkout, settings):
     done = subprocess.run(
         [sys.executable, "-m", "replication.plan", *settings], cwd=checkout, check=False, capture_output=True, text=True
@@ -132,15 +136,18 @@ def test_jobs_are_those_of_the_dry_run(checkout, settings):
     numbers = re.search(r"(\d+) jobs go to SLURM .*, (\d+) run where", done.stdout).groups()
     assert sum(map(int, numbers)) == total
     drawing = [int(counted[rule]) for rule in plan.DRAWING]
-    if settings[1:]:  # each drawing in three jobs, and merged once
+    if settings[1:]:  # each drawing in three jobs, and merged once; each evaluation in two
         assert all(number % 3 == 0 for number in drawing) and sum(drawing) == 3 * int(counted["merge_candidates"])
+        for rule in ("baseline_evaluation", "evaluation"):
+            assert rule not in counted and int(counted[f"{rule}_shard"]) == 2 * int(counted[f"merge_{rule}"]) > 0
     if settings == ["preset=smoke"]:  # 6 x 9 prompts: 4 candidates of each, three times; 4 and 8 x 1 at evaluation
         assert f"{54 * (3 * 4 + 4 + 8)} images" in done.stdout
 
 
 def test_what_is_local_is_what_takes_seconds(monkeypatch):
     monkeypatch.chdir(ROOT)
-    seconds = {"prompts", "supervision", "phase_set", "last_phase_set", "merge_candidates", "claims", "figure", "table"}
+    seconds = {"prompts", "supervision", "phase_set", "last_phase_set", "claims", "figure", "table"}
+    seconds |= {"merge_candidates", "merge_evaluation", "merge_baseline_evaluation"}
     assert seconds < plan.local_rules()
     gpu = set(plan.DRAWING + plan.TRAINING + plan.EVALUATING) | {"quality_check", "kernel", "simulation", "base_model"}
     assert not gpu & plan.local_rules()

@@ -11,7 +11,7 @@ from families import next_code_logits
 from settings import DPO, FAMILIES, SFT
 from torch.nn.functional import logsigmoid
 
-from replication import post_training
+from replication import post_training, trainers
 from replication.models.emu3 import Emu3Backbone
 from replication.models.janus import JanusBackbone
 from replication.models.tiny import CODEBOOK_SIZE
@@ -96,14 +96,14 @@ def labels_shifted_by_one(monkeypatch):
 
 
 def reference_replaced_by_policy(monkeypatch):
-    compute_loss = post_training.ImageDPOTrainer.compute_loss
+    compute_loss = trainers.ImageDPOTrainer.compute_loss
 
     def against_itself(trainer, model, inputs, *args, **kwargs):
         with torch.no_grad():
             chosen, rejected = trainer.compute_ref_log_probs(model, inputs)
         return compute_loss(trainer, model, {**inputs, "ref_chosen_logps": chosen, "ref_rejected_logps": rejected})
 
-    monkeypatch.setattr(post_training.ImageDPOTrainer, "compute_loss", against_itself)
+    monkeypatch.setattr(trainers.ImageDPOTrainer, "compute_loss", against_itself)
 
 
 def mean_in_place_of_sum(monkeypatch):

@@ -50,6 +50,13 @@ def copy_repository(folder):
     return folder
 
 
+def copy_for_smoke(folder):
+    """A copy in which preset smoke draws in batches of 128, so that its 216 candidates are two of them, one for each shard."""
+    preset = copy_repository(folder) / "configs/preset/smoke.yaml"
+    preset.write_text(preset.read_text().replace("batch_size: 320", "batch_size: 128"))
+    return folder
+
+
 def dry_run(folder, *arguments):
     """What `snakemake -n` prints."""
     done = run(folder, "snakemake", "-n", *arguments)
@@ -94,6 +101,21 @@ AFTER_TRAINING += shown("sensitivity", "tab_ablations", "judges", "tab_judges")
 OF_KERNEL = shown("kernel", "fig7_dynamics", "tab_kernel")
 
 
+def differing(folder, other, *patterns):
+    """Files that are not in both folders with the same bytes, of those that match; logs, times and shards are no results."""
+    names = {path.relative_to(root) for root in (folder, other) for pattern in patterns for path in root.glob(pattern)}
+    assert len(names) > 3
+
+    def same(name):
+        return (
+            (folder / name).exists()
+            and (other / name).exists()
+            and (folder / name).read_bytes() == (other / name).read_bytes()
+        )
+
+    return sorted(str(name) for name in names if "shard=" not in str(name) and not same(name))
+
+
 @contextmanager
 def edited(path, old, new):
     """`path` with the first place of one text replaced, for as long as the block lasts."""
@@ -126,6 +148,10 @@ def test_the_plan_of_the_papers_scale(checkout):
     stations = ("supervision", "post_training", "evaluation")
     jobs += Counter({f"{rule} {name}": 3 for rule in stations for name in ("sft", "dpo")})
     jobs += curriculum(("c_sft", "c_dpo"), runs=3) + JUDGED
+    for job in [job for job in jobs if "evaluation" in job]:  # in four shards each, and put together
+        rule, *of = job.split()
+        runs = jobs.pop(job)
+        jobs += Counter({" ".join([f"{rule}_shard", *of]): 4 * runs, " ".join([f"merge_{rule}", *of]): runs})
     jobs += shown("fig2_nonunified", "fig3_weak_generation", "fig4_gains", "fig5_win_rate", "samples")
     jobs += shown("tab1_main", "tab5_t2i_compbench", "tab6_geneval")
     assert planned(checkout, "--config", "preset=paper") == jobs
@@ -143,16 +169,6 @@ def replays(checkout):
     arms = ("c_sft", "c_dpo", "c_sft_several", *STARTS_AS_C_SFT)
     models = [f"results/full/{arm}/seed=3/model" for arm in arms]
     return dry_run(checkout, *models, "--config", "preset=full")
-
-
-@pytest.fixture(scope="session")
-def smoke(tmp_path_factory):
-    """A copy of the repository in which the smoke preset has run from end to end."""
-    folder = copy_repository(tmp_path_factory.mktemp("smoke"))
-    done = run(folder, "snakemake", "--cores", "2", *SMOKE)
-    if done.returncode:
-        pytest.fail(f"The smoke preset failed:\n{done.stdout[-3000:]}", pytrace=False)
-    return folder
 
 
 @pytest.mark.parametrize(
@@ -533,14 +549,28 @@ class TestSmoke:
             assert first.split(",")[:2] == ["smoke", file.parts[-4]]
             assert first.split(",")[4] == file.parts[-3].removeprefix("seed=")
 
-    def test_two_runs_give_identical_csvs(self, smoke, tmp_path):
-        again = copy_repository(tmp_path)
-        done = run(again, "snakemake", "--cores", "2", *SMOKE)
+    def test_two_runs_give_identical_results(self, smoke_results, tmp_path):
+        """The second with candidates in two shards, as in test_slurm.py, which makes this one unnecessary where it can run."""
+        again = copy_for_smoke(tmp_path)
+        done = run(again, "snakemake", "--cores", "2", *SMOKE, 'overrides=["candidate_shards=2"]')
         assert done.returncode == 0, done.stdout[-5000:]
-        files = sorted(path.relative_to(smoke) for path in (smoke / "results/smoke").rglob("*.csv"))
-        assert len(files) > 40
-        different = [str(file) for file in files if (smoke / file).read_bytes() != (again / file).read_bytes()]
-        assert different == []
+        assert differing(smoke_results, again / "results/smoke", "**/*.csv", "**/*.npy") == []
+
+    def test_evaluations_in_shards_give_the_same_results(self, smoke, smoke_results, tmp_path):
+        """The pre-trained model's 216 images in two batches, and verdicts on them after a training."""
+        folder, evaluations = shutil.copytree(smoke, tmp_path / "smoke"), []
+        for experiment in ("baseline", "dpo"):
+            evaluations.append(f"results/smoke/{experiment}/seed=0/evaluation")
+            shutil.rmtree(folder / evaluations[-1])
+        command = ["snakemake", "--cores", "2", f"{evaluations[1]}/metrics.csv", "--rerun-triggers", "mtime"]
+        done = run(folder, *command, *SMOKE, 'overrides=["evaluation_shards=2"]')
+        assert done.returncode == 0, done.stdout[-3000:]
+        for evaluation in evaluations:
+            shards = [f"shard={part}-of-2/evaluation/images.csv" for part in (0, 1)]
+            drawn = [len(pd.read_csv((folder / evaluation).parent / shard)) for shard in shards]
+            assert sorted(drawn) == ([88, 128] if "baseline" in evaluation else [0, 54])
+            local = smoke_results.parent / evaluation.replace("results/smoke", smoke_results.name)
+            assert differing(local, folder / evaluation, "*.csv", "*.npy", "claims_registered.json") == []
 
     def test_a_dpo_setting_reruns_dpo_and_what_shows_it(self, smoke):
         expected = Counter({"post_training dpo": 1, "evaluation dpo": 1, "kernel dpo": 1})

@@ -21,8 +21,8 @@ from replication.results import (
     subtasks_of,
 )
 from replication.scenes import STRATA
+from replication.side_by_side import compared
 from replication.style import COLORS, PAPER_COLOR, PAPER_MODELS, WIDTH, label, panel, plt, save, two_lines
-from replication.tables.side_by_side import compared
 
 AREA = 6.0  # square points per percentage point, the same in both grids
 PAPER_LABELS = {

@@ -20,9 +20,9 @@ from replication.results import (
     runs,
     subtasks_of,
 )
+from replication.side_by_side import compared
 from replication.statistics import correlation_ci
 from replication.style import COLORS, METHODS, WIDTH, label, panel, plt, published_edges, published_handles, save
-from replication.tables.side_by_side import compared
 
 SHOWN = ("sft", "dpo")
 DIAMOND = {"marker": "D", "s": 11, "facecolor": "white", "linewidth": 0.8, "zorder": 4, "clip_on": False}

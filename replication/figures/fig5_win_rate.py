@@ -23,6 +23,7 @@ from replication.results import (
     rows_of,
     runs,
 )
+from replication.side_by_side import compared
 from replication.statistics import wilson_interval
 from replication.style import (
     COLORS,
@@ -36,7 +37,6 @@ from replication.style import (
     published_handles,
     save,
 )
-from replication.tables.side_by_side import compared
 
 SHOWN = ("sft", "dpo")
 PAPER = {"janus_pro_7b": ("o", "Janus-Pro-7B"), "show_o": ("s", "Show-o")}

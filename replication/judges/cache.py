@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import os
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -54,11 +55,19 @@ def check_sense(judge, answers, path):
         )
 
 
-def scores_of(judge, images, rows, path, batch_size):
+def batches_of(new, batch_size, together):
+    """Lists of up to `batch_size` of the indices `new`, all of them with the same number in `together`."""
+    for _, alike in groupby(sorted(new, key=together.__getitem__), key=together.__getitem__):
+        alike = list(alike)
+        yield from (alike[start : start + batch_size] for start in range(0, len(alike), batch_size))
+
+
+def scores_of(judge, images, rows, path, batch_size, together):
     """`judge.scores(images, rows)` as an array (n,), from the file `path` where it has the answers; new ones are added to it.
 
-    rows: columns prompt and metadata. Raises SystemExit for a judge of whose answers more than its `nonsense_share` have no
-    score, as soon as `ENOUGH_TO_TELL` are there, and for a damaged file.
+    rows: columns prompt and metadata. together: (n,); images with different numbers are not judged in one batch. Raises
+    SystemExit for a judge of whose answers more than its `nonsense_share` have no score, as soon as `ENOUGH_TO_TELL` are there,
+    and for a damaged file.
     """
     path, identity = Path(path), judge.identity()
     contents = zip(images, rows["prompt"], rows["metadata"], strict=True)
@@ -68,8 +77,7 @@ def scores_of(judge, images, rows, path, batch_size):
     new = sorted(first.values())
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
-        for start in tqdm(range(0, len(new), batch_size), desc=f"judged by {judge.config['name']}"):
-            batch = new[start : start + batch_size]
+        for batch in tqdm(list(batches_of(new, batch_size, together)), desc=f"judged by {judge.config['name']}"):
             answers = judge.answers(images[batch], rows.iloc[batch])
             for index, answer in zip(batch, answers, strict=True):
                 known[keys[index]] = answer

@@ -64,28 +64,30 @@ def load_judge(name, config, folders):
     return judge
 
 
-def ask(name, images, rows, config, folders, answers):
+def ask(name, images, rows, config, folders, answers, together):
     """Scores (n,) of images by the judge `name`, which then makes room for the next one."""
     judge = load_judge(name, config, folders)
-    scores = scores_of(judge, images, rows, answers / f"{config[name]['name']}.jsonl", config[name]["batch_size"])
+    path = answers / f"{config[name]['name']}.jsonl"
+    scores = scores_of(judge, images, rows, path, config[name]["batch_size"], together)
     del judge
     gc.collect()
     torch.cuda.empty_cache()
     return scores
 
 
-def judge_images(images, rows, config, folders, answers):
+def judge_images(images, rows, config, folders, answers, together):
     """What the panel says of images (n, H, W, 3) uint8: the frame `rows` with two more columns, or three.
 
     rows: columns prompt and, where the prompts come from benchmarks, subtask, benchmark and metadata (JSON; read of GenEval's
     prompts only). config: the `judge` of the evaluation section. folders: of downloaded models, each under its name. answers:
-    folder of what was answered before (`replication.judges.cache`).
+    folder of what was answered before (`replication.judges.cache`). together: (n,); images with different numbers are not judged
+    in one batch, on which the last digits of scores depend.
     Columns: truth, 1 where the verdict judge says so; truth_parsed, 0 where its answer had no score, and truth is 0; score, of
     the benchmark, in [0, 1].
     """
     asked = judges_needed(rows, config)
     folders = {folder.name: folder for folder in folders}
-    verdict = ask("verdict", images, rows.assign(metadata=None), config, folders, answers)
+    verdict = ask("verdict", images, rows.assign(metadata=None), config, folders, answers, together)
     judged = rows.assign(truth=(verdict == 1).astype(int), truth_parsed=(~np.isnan(verdict)).astype(int))
     if asked is None:
         return judged
@@ -95,5 +97,7 @@ def judge_images(images, rows, config, folders, answers):
         if of_judge.any():
             rules = (rows["benchmark"] == "geneval") & (name == SPATIAL)
             about = rows.assign(metadata=rows["metadata"].where(rules, None))
-            total[of_judge] += ask(name, images[of_judge], about[of_judge], config, folders, answers)
+            total[of_judge] += ask(
+                name, images[of_judge], about[of_judge], config, folders, answers, together[of_judge]
+            )
     return judged.drop(columns="metadata").assign(score=total / [len(names) for names in asked])

@@ -65,6 +65,7 @@ class ImagePolicy(PreTrainedModel):
         self.unified = unified
         self.backbone = backbone
         self.generation_config = GenerationConfig()
+        self._no_split_modules = backbone.language_model._no_split_modules  # its layers: units of FSDP
         unified.model.requires_grad_(False)
         for name, parameter in self.backbone.named_parameters():
             parameter.requires_grad_(re.match(trained_modules, name) is not None)
@@ -75,6 +76,10 @@ class ImagePolicy(PreTrainedModel):
     def tokenizer(self):
         """The text tokenizer, which TRL asks for its padding id (padding is masked, so its meaning is irrelevant)."""
         return self.unified.processor.tokenizer
+
+    def get_input_embeddings(self):
+        """The text embedding (of all tokens, where codes are words like others)."""
+        return self.backbone.language_model.get_input_embeddings()
 
     def get_output_embeddings(self):
         """The last layer of the generation head, (V_image, width)."""

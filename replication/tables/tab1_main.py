@@ -19,8 +19,8 @@ from replication.results import (
     strata_of,
     subtasks_of,
 )
+from replication.side_by_side import compared
 from replication.style import METHODS, label
-from replication.tables.side_by_side import compared
 from replication.tables.writing import save_table
 
 METRICS = {
