@@ -152,13 +152,15 @@ def cost_table(jobs, prompts):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("selection", nargs="*", help="preset=NAME, base=NAME and other settings, such as seeds=[0]")
+    parser.add_argument(
+        "selection", nargs="*", help="preset=NAME, base=NAME, family=NAME and other settings, such as seeds=[0]"
+    )
     parser.add_argument("--targets", nargs="*", default=[], help="of Snakemake; all that the preset shows by default")
     arguments = parser.parse_args()
     pairs = [word.partition("=")[::2] for word in arguments.selection]
-    chosen = {key: value for key, value in pairs if key in ("preset", "base")}
+    chosen = {key: value for key, value in pairs if key in ("preset", "base", "family")}
     overrides = [f"{key}={value}" for key, value in pairs if key not in chosen]
-    preset, base, checked = read_selection({**chosen, "overrides": overrides})
+    preset, base, checked, _ = read_selection({**chosen, "overrides": overrides})
     selection = [f"{key}={value}" for key, value in chosen.items()] + [f"overrides={json.dumps(overrides)}"]
     jobs = planned_jobs(["--config", *selection], arguments.targets)
     prompts = prompt_numbers(load_stage("prompts", preset, base, overrides=checked))
