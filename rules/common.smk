@@ -4,15 +4,15 @@ from replication.config import canonical, load_paper, load_stage, read_selection
 from replication.sources import source_files
 
 PRESET, BASE, OVERRIDES, FAMILY = read_selection(config)
-OWN_FOLDER = f"/family={FAMILY}" if FAMILY else ""  # of a family other than the preset's own
+OWN_FOLDER = [f"family={FAMILY}"] if FAMILY else []  # of a family other than the preset's own
 PAPER = load_paper(PRESET, OVERRIDES)
 SHARDS = PAPER["candidate_shards"]
 PAPER_VALUES = sorted(glob("replication/paper_values/*.csv"))
 
 
 pathvars:
-    results=f"results/{PRESET}{OWN_FOLDER}",
-    figures=("paper_figures" if PRESET == "tiny" else f"results/{PRESET}/figures") + OWN_FOLDER,
+    results="/".join(["results", PRESET, *OWN_FOLDER]),
+    figures="/".join(["paper_figures" if PRESET == "tiny" else f"results/{PRESET}/figures", *OWN_FOLDER]),
 
 
 wildcard_constraints:
