@@ -11,8 +11,8 @@ PAPER_VALUES = sorted(glob("replication/paper_values/*.csv"))
 
 
 pathvars:
-    results="/".join(["results", PRESET, *OWN_FOLDER]),
-    figures="/".join(["paper_figures" if PRESET == "tiny" else f"results/{PRESET}/figures", *OWN_FOLDER]),
+    results=str(Path("results", PRESET, *OWN_FOLDER)),
+    figures=str(Path("paper_figures" if PRESET == "tiny" else f"results/{PRESET}/figures", *OWN_FOLDER)),
 
 
 wildcard_constraints:
