@@ -23,8 +23,8 @@ def canonical(values):
 
 
 def load_paper(preset, overrides=()):
-    """Choices of config groups, seeds, base models, arms of each study, figures and tables of a preset, as a dict of plain
-    values."""
+    """Choices of config groups, seeds, base models, arms of each study, families, figures and tables of a preset, as a dict of
+    plain values."""
     config = _compose("paper", overrides, preset=preset)
     keys = (
         "choices",
@@ -33,6 +33,7 @@ def load_paper(preset, overrides=()):
         "few_seeds",
         "poor_supervision",
         "curriculum",
+        "families",
         "by_target_only",
         "figures",
         "tables",

@@ -6,6 +6,7 @@ from replication.sources import source_files
 PRESET, BASE, OVERRIDES, FAMILY = read_selection(config)
 OWN_FOLDER = [f"family={FAMILY}"] if FAMILY else []  # of a family other than the preset's own
 PAPER = load_paper(PRESET, OVERRIDES)
+OTHERS = [] if FAMILY else PAPER["families"]["others"]
 SHARDS = PAPER["candidate_shards"]
 PAPER_VALUES = sorted(glob("replication/paper_values/*.csv"))
 
