@@ -6,7 +6,6 @@ from replication.sources import source_files
 PRESET, BASE, OVERRIDES, FAMILY = read_selection(config)
 OWN_FOLDER = [f"family={FAMILY}"] if FAMILY else []  # of a family other than the preset's own
 PAPER = load_paper(PRESET, OVERRIDES)
-OTHERS = [] if FAMILY else PAPER["families"]["others"]
 SHARDS = PAPER["candidate_shards"]
 PAPER_VALUES = sorted(glob("replication/paper_values/*.csv"))
 
@@ -117,12 +116,13 @@ def table_results(wildcards):
     return results_behind(PAPER["tables"][wildcards.table])
 
 
-def results_behind(shown):
-    """The result files that a figure or table of configs/paper.yaml reads, over its experiments, runs and base models."""
-    return collect(
-        [f"<results>/{file}" for file in shown["files"]],
-        experiment=shown["experiments"],
-        guided=shown.get("guided", []),
-        seed=shown.get("seeds", PAPER["seeds"]),
-        base=PAPER["bases"],
-    )
+def results_behind(shown, others=()):
+    """The result files that a figure or table of configs/paper.yaml reads, over its experiments, runs and base models: of the
+    preset's own family, and of `others`."""
+    lists = {"experiment": shown["experiments"], "seed": shown.get("seeds", PAPER["seeds"]), "base": PAPER["bases"]}
+    lists |= {name: shown.get(name, []) for name in ("guided", "dial")}
+    own = [f"<results>/{file}" for file in [*shown["files"], *shown.get("own_files", [])]]
+    found = collect(own, family=PAPER["choices"]["model"], **lists)
+    for name in others:
+        found += collect([f"<results>/family={name}/{file}" for file in shown["files"]], family=name, **lists)
+    return found
