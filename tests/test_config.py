@@ -1,6 +1,7 @@
 """The configuration: every experiment composes under every preset, and mistakes are one sentence."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -64,7 +65,10 @@ def test_paper_lists_known_experiments_and_integer_seeds(preset):
     paper = load_paper(preset)
     assert paper["seeds"] and all(type(seed) is int for seed in paper["seeds"])
     assert len(set(paper["seeds"])) == len(paper["seeds"])
-    for shown in [*paper["figures"].values(), *paper["tables"].values()]:
+    families = paper["families"]
+    parts = [paper["figures"], paper["tables"], families["figures"], families["tables"]]
+    assert {*families["arms"], *families["dial"]} <= set(EXPERIMENTS)
+    for shown in [one for part in parts for one in part.values()]:
         assert set(shown["experiments"]) <= set(EXPERIMENTS)
         assert shown["caption"].strip()
 
@@ -96,7 +100,7 @@ def test_full_has_every_arm_and_the_sizes_of_tiny():
 
 
 def test_full_has_every_intervention_and_an_intervention_changes_one_thing():
-    arms = {name for name in EXPERIMENTS if name.startswith("i_")}
+    arms = {name for name in EXPERIMENTS if name.startswith("i_") and not name.startswith("i_shared_")}
     assert set(load_paper("full")["figures"]["interventions"]["experiments"]) == arms | {"sft_swapped"}
     for arm in arms:
         plain = "sft_swapped" if arm.endswith("_swapped") else "sft"
@@ -109,6 +113,26 @@ def test_full_has_every_intervention_and_an_intervention_changes_one_thing():
         else:
             assert changed in (["trained_modules"], ["orthogonal_to"])
             assert models["evaluates"] == models["verdicts_from"] == arm
+
+
+def test_the_dial_goes_from_none_shared_to_all_but_the_highest_layer_and_trains_nothing():
+    for preset in ("tiny", "full"):
+        families = load_paper(preset)["families"]
+        variants = [
+            f"i_{kind}{end}" for end in ("", "_swapped") for kind in ("separate", *(f"shared_{k}" for k in (1, 2, 3)))
+        ]
+        assert families["dial"] == variants
+        assert {name for name in EXPERIMENTS if name.startswith("i_shared_")} <= set(families["dial"])
+    for variant in families["dial"]:
+        models = load_stage("origin", "tiny", experiment=variant)
+        assert models["evaluates"] == ("sft_swapped" if variant.endswith("_swapped") else "sft")
+        shared = load_stage("copies", "tiny", experiment=variant)["shared_parameters"]
+        layers = [k for k in range(4) if shared and re.match(shared, f"language_model.layers.{k}.mlp.up_proj.weight")]
+        number = re.search(r"shared_(\d)", variant)
+        assert layers == list(range(int(number[1]) if number else 0))
+        if shared:
+            assert re.match(shared, "language_model.embed_tokens.weight")
+            assert not re.match(shared, "language_model.norm.weight")
 
 
 def test_full_has_every_arm_of_sensitivity_and_of_the_closed_loop():
@@ -156,6 +180,10 @@ def test_families_are_pre_trained_on_the_same_data_with_the_same_budget():
     other = load_stage("base_model", "tiny", "scratch", overrides=("choices.model=embedded_emu3",))["pretraining"]
     assert {key for key in one if one[key] != other[key]} == {"untrained", "model"}
     assert other["model"] == one["model"] | {"image_area": 576}
+    codes = load_stage("base_model", "tiny", "scratch", overrides=("choices.model=embedded_janus_codes",))[
+        "pretraining"
+    ]
+    assert {key for key in one if one[key] != codes[key]} == {"untrained"}
 
 
 def test_released_models_are_not_pre_trained():
