@@ -16,40 +16,46 @@ from replication.statistics import correlation_ci, wilson_interval
 from replication.tables.writing import latex, markdown, write_table
 
 COLUMNS = {
-    "alignment": "Alignment, mean |cosine|",
+    "alignment": "Alignment",
     "generation": "Generation ↑",
     "balanced_accuracy": "Balanced accuracy ↑",
     "false_positives": "False positives ↓",
-    "changed": "Changed verdicts (%)",
+    "changed": "Changed verdicts, %",
     "nonunified": "Nonunified ↓",
 }
 GOOD = [training for training in TRAININGS if not training.endswith("swapped")]
 KEYS = ["family", "training", "shared_layers", "layers"]
 
 
+def where(alignment, holds):
+    """(least alignment where something holds, or nan, and the words for it), of series over families and variants."""
+    if holds.any():
+        least = alignment[holds].min()
+        return least, f"at {holds.sum()} of {len(holds)}, the least alignment {least:.4f}"
+    return np.nan, f"at none of {len(holds)}, alignments {alignment.min():.4f} to {alignment.max():.4f}"
+
+
 def answers(points, means):
     """Rows of the answer: a frame question, value, low, high, words. value: an alignment or a correlation, nan where there is none."""
+    wide = means.pivot(index=KEYS, columns="quantity", values=["mean", "low", "high"])
+    verdicts = {"own verdicts": GOOD, "swapped verdicts": [name for name in TRAININGS if name not in GOOD]}
     rows = []
-    accuracy = means[means["quantity"] == "balanced_accuracy"].set_index(KEYS)
-    alignment = means[means["quantity"] == "alignment"].set_index(KEYS)["mean"]
-    trainings = {"own verdicts": GOOD, "swapped verdicts": [name for name in TRAININGS if name not in GOOD]}
-    for name, members in trainings.items():
-        chosen = accuracy[accuracy.index.get_level_values("training").isin(members)]
-        if chosen.empty:
+    for name, trainings in verdicts.items():
+        chosen = wide[wide.index.isin(trainings, level="training")]
+        runs = points[points["training"].isin(trainings)]
+        if runs.empty:
             continue
-        for word, holds in (("improves", chosen["low"] > 0), ("falls", chosen["high"] < 0)):
-            found = alignment[chosen.index[holds]]
-            largest = f"at none of {len(chosen)}, alignments {alignment[chosen.index].min():.4f} to {alignment[chosen.index].max():.4f}"
-            where = f"at {len(found)} of {len(chosen)}, the least {found.min():.4f}" if len(found) else largest
-            rows.append(
-                (f"balanced accuracy {word}, {name}", found.min() if len(found) else np.nan, np.nan, np.nan, where)
-            )
-        runs = points[points["training"].isin(members)]
+        alignment = chosen["mean", "alignment"]
+        low, high = (chosen[side, "balanced_accuracy"] for side in ("low", "high"))
+        for word, holds in (("improves", low > 0), ("falls", high < 0)):
+            least, words = where(alignment, holds)
+            words = words if low.notna().any() else "one run has no interval"
+            rows.append((f"{name}: balanced accuracy {word}", least, np.nan, np.nan, words))
         for quantity in ("balanced_accuracy", "false_positives", "changed", "generation"):
             estimate, low, high = correlation_ci(runs["alignment"], runs[quantity])
-            text = f"{estimate:.2f} [{low:.2f}, {high:.2f}] over {len(runs)} runs"
-            question = f"rank correlation of alignment and {COLUMNS[quantity].rstrip(' ↑↓').lower()}, {name}"
-            rows.append((question, estimate, low, high, "–" if np.isnan(estimate) else text))
+            words = "–" if np.isnan(estimate) else f"{estimate:.2f} [{low:.2f}, {high:.2f}] over {len(runs)} runs"
+            question = f"{name}: rank correlation of alignment and {quantity.replace('_', ' ')}"
+            rows.append((question, estimate, low, high, words))
     return pd.DataFrame(rows, columns=["question", "value", "low", "high", "words"])
 
 
@@ -59,26 +65,24 @@ def cell(row):
     return text if np.isnan(row["low"]) else f"{text} [{row['low']:.{digits}f}, {row['high']:.{digits}f}]"
 
 
+def right_of(right, changed):
+    low, high = 100 * wilson_interval(right, changed)
+    return f"{right:.0f} of {changed:.0f}" + (f" [{low:.0f}, {high:.0f}] %" if changed else "")
+
+
 def sharing_words(shared, layers):
     return "all" if shared == layers else "none" if shared == 0 else f"lowest {shared:.0f} of {layers:.0f}"
 
 
 def layout(points, means):
-    """The printed table: families, trainings and shared layers down, quantities across, and changed verdicts that are right."""
+    """The printed table: families, trainings and shared layers down, quantities across, changed verdicts that are right, runs."""
     shown = means[means["quantity"].isin(COLUMNS)]
     texts = shown.assign(text=shown.apply(cell, axis=1)).pivot(index=KEYS, columns="quantity", values="text")[
         list(COLUMNS)
     ]
-    right = points.groupby(KEYS)["right"].sum()
-    wrong_too = points.assign(all=points["changed_number"]).groupby(KEYS)["all"].sum()
-    wins = []
-    for key in texts.index:
-        k, n = right[key], wrong_too[key]
-        low, high = 100 * wilson_interval(k, n)
-        wins.append(f"{k:.0f} of {n:.0f}" + (f" [{low:.0f}, {high:.0f}] %" if n else ""))
-    texts = texts.rename(columns=COLUMNS).assign(
-        **{"Changed and right": wins, "Runs": [str(n) for n in points.groupby(KEYS).size()]}
-    )
+    counts = points.groupby(KEYS).agg(right=("right", "sum"), changed=("changed_number", "sum"), runs=("seed", "size"))
+    right = [right_of(row.right, row.changed) for row in counts.itertuples()]
+    texts = texts.rename(columns=COLUMNS).assign(**{"Changed and right": right, "Runs": counts["runs"].astype(str)})
     names = [
         (family_label(family), TRAININGS[training][0], sharing_words(shared, layers))
         for family, training, shared, layers in texts.index
