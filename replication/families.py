@@ -41,8 +41,8 @@ def family_label(name):
 
 def read_families(files):
     """`read_metrics` of the runs of one or several families, in the order of `files`."""
-    models = pd.Series({file: pd.read_csv(file, nrows=1)["model"].item() for file in files})
-    frames = [read_metrics(own.index) for _, own in models.groupby(family_of(models), sort=False)]
+    families = family_of(pd.Series([pd.read_csv(file, nrows=1)["model"].item() for file in files]))
+    frames = [read_metrics(own) for _, own in pd.Series(files).groupby(families, sort=False)]
     return pd.concat(frames, ignore_index=True)
 
 

@@ -53,7 +53,7 @@ def points_data(metrics, sharing):
     sharing: frame of the station sharing, of all runs. Raises SystemExit where a run's is missing.
     """
     frames = []
-    for family, rows in by_family(metrics).items():
+    for family, rows in by_family(metrics[metrics["subtask"] == "overall"]).items():
         for method in [name for name in rows["method"].unique() if name != "pretrained"]:
             training, shared = training_of(method)
             columns = {metric: change_of(rows, method, metric)[0] for metric in CHANGES}

@@ -2,17 +2,18 @@
 
 One row per family, or variant whose branches share only the lowest layers, and training: means over runs with 95 % intervals that
 resample base models, then runs; changes against the pre-trained model in points. Below, the answer: the least alignment whose
-interval of balanced accuracy is above 0 (improves) or below (falls), and the rank correlations of alignment with each change over all
-runs, whose intervals treat runs as independent. Inputs: those of the figure sharing.
+interval of balanced accuracy is above 0 (improves) or below (falls), and the rank correlations of alignment with each change over
+families, variants and runs, whose intervals resample runs, each with all its variants. Inputs: those of the figure sharing.
 """
 
 import numpy as np
 import pandas as pd
+from scipy.stats import spearmanr
 
 from replication.families import family_label
 from replication.figures.sharing import TRAININGS, means_data, points_data, read_inputs
 from replication.results import parse_arguments
-from replication.statistics import correlation_ci, wilson_interval
+from replication.statistics import LEVEL, wilson_interval
 from replication.tables.writing import latex, markdown, write_table
 
 COLUMNS = {
@@ -24,6 +25,7 @@ COLUMNS = {
     "nonunified": "Nonunified ↓",
 }
 GOOD = [training for training in TRAININGS if not training.endswith("swapped")]
+REPETITIONS = 1000  # of a bootstrap, for tenths
 KEYS = ["family", "training", "shared_layers", "layers"]
 
 
@@ -33,6 +35,22 @@ def where(alignment, holds):
         least = alignment[holds].min()
         return least, f"at {holds.sum()} of {len(holds)}, the least alignment {least:.4f}"
     return np.nan, f"at none of {len(holds)}, alignments {alignment.min():.4f} to {alignment.max():.4f}"
+
+
+def correlation(points, quantity):
+    """Rank correlation of alignment and a change, with its 95 % interval over resampled runs: (estimate, low, high); nan where one
+    of both does not vary, and no interval of a single run."""
+    x, y = points["alignment"].to_numpy(), points[quantity].to_numpy()
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        return np.nan, np.nan, np.nan
+    members, rng = list(points.groupby(["model", "seed"]).indices.values()), np.random.default_rng(0)
+    found = []
+    for _ in range(REPETITIONS if len(members) > 1 else 0):
+        rows = np.concatenate([members[run] for run in rng.integers(len(members), size=len(members))])
+        if np.ptp(x[rows]) and np.ptp(y[rows]):
+            found.append(spearmanr(x[rows], y[rows]).statistic)
+    interval = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if found else (np.nan, np.nan)
+    return spearmanr(x, y).statistic, *interval
 
 
 def answers(points, means):
@@ -52,8 +70,9 @@ def answers(points, means):
             words = words if low.notna().any() else "one run has no interval"
             rows.append((f"{name}: balanced accuracy {word}", least, np.nan, np.nan, words))
         for quantity in ("balanced_accuracy", "false_positives", "changed", "generation"):
-            estimate, low, high = correlation_ci(runs["alignment"], runs[quantity])
-            words = "–" if np.isnan(estimate) else f"{estimate:.2f} [{low:.2f}, {high:.2f}] over {len(runs)} runs"
+            estimate, low, high = correlation(runs, quantity)
+            interval = "" if np.isnan(low) else f" [{low:.2f}, {high:.2f}]"
+            words = "does not vary" if np.isnan(estimate) else f"{estimate:.2f}{interval}, {len(runs)} points"
             question = f"{name}: rank correlation of alignment and {quantity.replace('_', ' ')}"
             rows.append((question, estimate, low, high, words))
     return pd.DataFrame(rows, columns=["question", "value", "low", "high", "words"])
