@@ -30,20 +30,20 @@ METRICS = {
     "balanced_accuracy": "Understanding, balanced accuracy ↑",
     "nonunified": "Nonunified ↓",
 }
-JANUS = "janus_pro_7b"
 PAPER_METHODS = ("pretrained", "sft", "dpo")  # the paper reports one SFT; its rule is not stated
 
 
 def table_data(metrics):
     """`family_data` of one family, or of several one after the other, with a column family."""
-    families = by_family(metrics)
-    if len(families) == 1:
-        return family_data(metrics)
-    frames = [family_data(rows, PAPER_MODELS.get(name, JANUS)).assign(family=name) for name, rows in families.items()]
-    return pd.concat(frames, ignore_index=True)
+    frames = {
+        name: family_data(rows, PAPER_MODELS.get(name, "janus_pro_7b")) for name, rows in by_family(metrics).items()
+    }
+    if len(frames) == 1:
+        return next(iter(frames.values()))
+    return pd.concat([frame.assign(family=name) for name, frame in frames.items()], ignore_index=True)
 
 
-def family_data(metrics, paper_model=JANUS):
+def family_data(metrics, paper_model):
     """Long frame metric, subtask, method, percent, low, high, runs, paper; the pre-trained win rate is 50 by definition. At the
     paper's scale also tolerance and verdict, and no balanced accuracy, as there are no labelled scenes."""
     groups = overalls_of(metrics) if of_benchmarks(metrics) else [*strata_of(metrics), "overall"]
