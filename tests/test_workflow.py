@@ -537,6 +537,7 @@ def test_the_presets_own_family_is_the_default(checkout, default_plan):
         ("base=released", "There is no base_model 'released'; choose one of: hub, scratch, shipped."),
         ("presets=tiny", "--config knows preset, base, family and overrides, but not presets."),
         ("family=emu4", "There is no model 'emu4'; choose one of: "),
+        ('overrides=["families.others=[emu4]"]', "There is no model 'emu4'; choose one of: "),
         ("family=emu3_gen", "No base model of emu3_gen comes with the repository; pre-train it with"),
         ('overrides=["seeds=[0,x]"]', "seeds: 'x' is not an integer; write a whole number such as 1."),
         (
