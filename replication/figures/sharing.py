@@ -125,8 +125,8 @@ def draw(metrics, sharing):
     means = means_data(points)
     figure, panels = plt.subplots(2, 2, figsize=(WIDTH, 4.6), gridspec_kw={"wspace": 0.24, "hspace": 0.42})
     shown = {
-        "balanced_accuracy": "balanced accuracy (change, points)",
-        "false_positives": "false positives (change, points)",
+        "balanced_accuracy": "balanced accuracy (points)",
+        "false_positives": "false positives (points)",
         "changed": "changed verdicts (%)",
     }
     for axes, (quantity, name) in zip(panels.flat, shown.items(), strict=False):
@@ -137,7 +137,7 @@ def draw(metrics, sharing):
     axes = panels[1, 1]
     draw_points(axes, points, means, "generation", "balanced_accuracy")
     axes.axvline(0, color="black", linewidth=0.6)
-    axes.set(xlabel="generation (change, points)", ylabel=shown["balanced_accuracy"])
+    axes.set(xlabel="generation (points)", ylabel=shown["balanced_accuracy"])
     for axes, letter in zip(panels.flat, "abcd", strict=True):
         panel(axes, letter, -0.12)
     dot = {"linestyle": "", "markersize": 4.5}

@@ -3,7 +3,7 @@
 One row per family, or variant whose branches share only the lowest layers, and training: means over runs with 95 % intervals that
 resample base models, then runs; changes against the pre-trained model in points. Below, the answer: the least alignment whose
 interval of balanced accuracy is above 0 (improves) or below (falls), and the rank correlations of alignment with each change over
-families, variants and runs, whose intervals resample runs, each with all its variants. Inputs: those of the figure sharing.
+families, variants and runs, whose intervals resample the runs of each family, with all their variants. Inputs: as of figure sharing.
 """
 
 import numpy as np
@@ -38,19 +38,24 @@ def where(alignment, holds):
 
 
 def correlation(points, quantity):
-    """Rank correlation of alignment and a change, with its 95 % interval over resampled runs: (estimate, low, high); nan where one
-    of both does not vary, and no interval of a single run."""
+    """Rank correlation of alignment and a change, with its 95 % interval over the resampled runs of each family, which keep all their
+    variants: (estimate, low, high); nan where one of both does not vary, and no interval where a family has one run."""
     x, y = points["alignment"].to_numpy(), points[quantity].to_numpy()
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return np.nan, np.nan, np.nan
-    members, rng = list(points.groupby(["model", "seed"]).indices.values()), np.random.default_rng(0)
-    found = []
-    for _ in range(REPETITIONS if len(members) > 1 else 0):
-        rows = np.concatenate([members[run] for run in rng.integers(len(members), size=len(members))])
-        if np.ptp(x[rows]) and np.ptp(y[rows]):
-            found.append(spearmanr(x[rows], y[rows]).statistic)
-    interval = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if found else (np.nan, np.nan)
-    return spearmanr(x, y).statistic, *interval
+    estimate = spearmanr(x, y).statistic
+    rows = points.assign(row=range(len(points)))
+    families = [
+        [run["row"].to_numpy() for _, run in family.groupby(["model", "seed"])] for _, family in rows.groupby("family")
+    ]
+    if min(map(len, families)) < 2:
+        return estimate, np.nan, np.nan
+    rng, found = np.random.default_rng(0), []
+    for _ in range(REPETITIONS):
+        drawn = np.concatenate([runs[place] for runs in families for place in rng.integers(len(runs), size=len(runs))])
+        if np.ptp(x[drawn]) and np.ptp(y[drawn]):
+            found.append(spearmanr(x[drawn], y[drawn]).statistic)
+    return estimate, *np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
 
 
 def answers(points, means):
