@@ -10,7 +10,7 @@ from families import UNTRAINED
 from test_workflow import copy_repository, run
 
 OTHER = "embedded_emu3"
-LITTLE = ["families.arms=[sft]"] + [
+LITTLE = [f"families.others=[{OTHER}]", "families.arms=[sft]"] + [
     f"families.{part}.experiments=[sft]" for part in ("figures.sharing", "tables.tab_sharing")
 ]
 TARGETS = [
