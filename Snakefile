@@ -24,6 +24,8 @@ include: "rules/judged.smk"
 include: "rules/claims.smk"
 include: "rules/understanding.smk"
 include: "rules/paper.smk"
+include: "rules/compared.smk"
+include: "rules/families.smk"
 
 
 rule paper_figures:

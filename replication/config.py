@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 CONFIGS = Path(__file__).parents[1] / "configs"
+SHIPPED = Path(__file__).parents[1] / "base_models"
 GLOBAL_HEADER = "# @package _global_"
 
 
@@ -22,8 +23,8 @@ def canonical(values):
 
 
 def load_paper(preset, overrides=()):
-    """Choices of config groups, seeds, base models, arms of each study, figures and tables of a preset, as a dict of plain
-    values."""
+    """Choices of config groups, seeds, base models, arms of each study, families, figures and tables of a preset, as a dict of
+    plain values."""
     config = _compose("paper", overrides, preset=preset)
     keys = (
         "choices",
@@ -32,6 +33,7 @@ def load_paper(preset, overrides=()):
         "few_seeds",
         "poor_supervision",
         "curriculum",
+        "families",
         "by_target_only",
         "figures",
         "tables",
@@ -63,20 +65,49 @@ def load_stage(stage, preset, base=None, experiment="baseline", overrides=()):
 
 
 def read_selection(selection):
-    """Preset, source of the base models and overrides, from Snakemake's `config` (what `--config` sets), checked."""
-    selection = {"preset": "tiny", "base": None, "overrides": [], **selection}
-    preset, base, overrides = (selection.pop(key) for key in ("preset", "base", "overrides"))
+    """Preset, source of the base models, overrides and family, from Snakemake's `config` (what `--config` sets), checked.
+
+    family: None where it is the preset's own. Another one is chosen by the overrides.
+    """
+    selection = {"preset": "tiny", "base": None, "overrides": [], "family": None, **selection}
+    preset, base, overrides, family = (selection.pop(key) for key in ("preset", "base", "overrides", "family"))
     if selection:
-        raise SystemExit(f"--config knows preset, base and overrides, but not {', '.join(selection)}.")
+        raise SystemExit(f"--config knows preset, base, family and overrides, but not {', '.join(selection)}.")
     _check_choice("preset", preset)
     if not isinstance(overrides, list) or not all("=" in str(override) for override in overrides):
         raise SystemExit(f"overrides={overrides!r} must be a list: --config 'overrides=[\"post_training.beta=0.2\"]'.")
     overrides = tuple(overrides)
+    if family is not None:
+        _check_choice("model", family)
+        family = None if family == _groups(preset, base, overrides)["model"] else family
+    if family:
+        overrides = _with_family(family, preset, base, overrides)
     groups = _groups(preset, base, overrides)
     for group, choice in groups.items():
         _check_choice(group, choice)
     _check_places(overrides, groups)
-    return preset, groups["base_model"], overrides
+    if groups["base_model"] == "shipped" and not shipped_bases(groups["model"], preset, overrides):
+        raise SystemExit(
+            f"No base model of {groups['model']} comes with the repository; pre-train it with --config base=scratch."
+        )
+    return preset, groups["base_model"], overrides, family
+
+
+def shipped_bases(family, preset, overrides=()):
+    """Numbers of the base models that come with the repository for a file of configs/model, sorted; none where none do."""
+    model = load_stage("candidates", preset, overrides=(*overrides, f"choices.model={family}"))["model"]
+    folder = SHIPPED / model.get("base_models", family)
+    bases = folder.glob("base=*") if (folder / "SHA256SUMS").exists() else ()
+    return sorted(int(base.name.removeprefix("base=")) for base in bases)
+
+
+def _with_family(family, preset, base, overrides):
+    """`overrides` with a family in the place of the preset's own: its model and, where base models are shipped, the first of its
+    own, as many as the preset has, unless the user names others."""
+    source = _groups(preset, base, overrides)["base_model"]
+    bases = shipped_bases(family, preset, overrides) if source == "shipped" else []
+    own = (f"bases={bases[: len(load_paper(preset)['bases'])]}",) if bases else ()
+    return *own, *overrides, f"choices.model={family}"
 
 
 def _check_places(overrides, groups):

@@ -45,13 +45,14 @@ def planned_jobs(selection, targets=()):
 
 
 def read_jobs(text):
-    """The `Job`s in the text of a dry run."""
-    jobs = []
+    """The `Job`s in the text of a dry run; a rule of another family's module counts as the rule that it is."""
+    jobs, names = [], list(rule_blocks())
     for block in re.split(r"^\[.*\]$", text, flags=re.MULTILINE)[1:]:
         rule = re.search(r"^rule (\w+):", block, re.MULTILINE)
         if rule and "jobid:" in block:
             command = re.search(r"^Shell command: (.*)$", block, re.MULTILINE)
-            jobs.append(Job(rule[1], options_of(command[1] if command else ""), "gpu=" in block))
+            name = max((name for name in names if f"_{rule[1]}".endswith(f"_{name}")), key=len)
+            jobs.append(Job(name, options_of(command[1] if command else ""), "gpu=" in block))
     return jobs
 
 
@@ -66,11 +67,16 @@ def options_of(command):
     return {**options, "--config": json.loads(options["--config"][0])} if "--config" in options else options
 
 
-def local_rules():
-    """Names of the rules that are never submitted: those that say `localrule: True`, which what uses them does not inherit."""
+def rule_blocks():
+    """{name of a rule: its text}."""
     blocks = re.split(r"^ *(?=rule |use rule )", "\n".join(path.read_text() for path in RULE_FILES), flags=re.MULTILINE)
     named = [(re.match(r"(?:use rule \w+ as|rule) (\w+)", block), block) for block in blocks]
-    return {name[1] for name, block in named if name and re.search(r"^ +localrule: True", block, re.MULTILINE)}
+    return {name[1]: block for name, block in named if name}
+
+
+def local_rules():
+    """Names of the rules that are never submitted: those that say `localrule: True`, which what uses them does not inherit."""
+    return {name for name, block in rule_blocks().items() if re.search(r"^ +localrule: True", block, re.MULTILINE)}
 
 
 def prompt_numbers(config):
@@ -152,13 +158,15 @@ def cost_table(jobs, prompts):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("selection", nargs="*", help="preset=NAME, base=NAME and other settings, such as seeds=[0]")
+    parser.add_argument(
+        "selection", nargs="*", help="preset=NAME, base=NAME, family=NAME and other settings, such as seeds=[0]"
+    )
     parser.add_argument("--targets", nargs="*", default=[], help="of Snakemake; all that the preset shows by default")
     arguments = parser.parse_args()
     pairs = [word.partition("=")[::2] for word in arguments.selection]
-    chosen = {key: value for key, value in pairs if key in ("preset", "base")}
+    chosen = {key: value for key, value in pairs if key in ("preset", "base", "family")}
     overrides = [f"{key}={value}" for key, value in pairs if key not in chosen]
-    preset, base, checked = read_selection({**chosen, "overrides": overrides})
+    preset, base, checked, _ = read_selection({**chosen, "overrides": overrides})
     selection = [f"{key}={value}" for key, value in chosen.items()] + [f"overrides={json.dumps(overrides)}"]
     jobs = planned_jobs(["--config", *selection], arguments.targets)
     prompts = prompt_numbers(load_stage("prompts", preset, base, overrides=checked))

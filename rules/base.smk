@@ -1,6 +1,4 @@
 NAME = load_stage("base_model", PRESET, BASE, overrides=OVERRIDES)["name"]
-if BASE == "shipped" and not glob(f"base_models/{NAME}/SHA256SUMS"):
-    raise SystemExit(f"No base model of {NAME} comes with the repository; pre-train it with --config base=scratch.")
 
 if PAPER["choices"]["prompts"] == "embedded":  # others: rules/downloads.smk
 

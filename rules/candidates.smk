@@ -45,16 +45,20 @@ rule merge_candidates:
     input:
         sources=source_files("replication.candidate_shards"),
         tables=collect(
-            "{{place}}/shard={shard}-of-{shards}/{{folder}}/candidates.csv", shard=range(SHARDS), shards=SHARDS
+            "<results>/{{place}}/shard={shard}-of-{shards}/{{folder}}/candidates.csv",
+            shard=range(SHARDS),
+            shards=SHARDS,
         ),
-        codes=collect("{{place}}/shard={shard}-of-{shards}/{{folder}}/codes.npy", shard=range(SHARDS), shards=SHARDS),
+        codes=collect(
+            "<results>/{{place}}/shard={shard}-of-{shards}/{{folder}}/codes.npy", shard=range(SHARDS), shards=SHARDS
+        ),
     output:
-        table="{place}/{folder}/candidates.csv",
-        codes="{place}/{folder}/codes.npy",
+        table="<results>/{place}/{folder}/candidates.csv",
+        codes="<results>/{place}/{folder}/codes.npy",
     log:
-        "{place}/{folder}.merge_candidates.log",
+        "<results>/{place}/{folder}.merge_candidates.log",
     wildcard_constraints:
-        place="(?!.*shard=).+" if SHARDS > 1 else "(?!)",  # one shard is drawn where it belongs, so nothing matches
+        place="(?!.*(?:family|shard)=).+" if SHARDS > 1 else "(?!)",  # one shard is drawn where it belongs, so nothing matches
         folder=r"seed=\d+|candidates",
     localrule: True
     conda:

@@ -58,3 +58,31 @@ use rule claims as claims_of_theory with:
     localrule: True
     params:
         only=lambda wildcards: " ".join(["--only", *PAPER["tables"]["claims_dynamics"]["claims"]]),
+
+
+use rule claims as claims_of_family with:
+    input:
+        sources=CLAIM_SOURCES,
+        claims="configs/claims.yaml",
+        results=of_runs("evaluation", experiments_of_families("evaluation"), PAPER["few_seeds"], *CLAIM_FILES),
+        registered=of_runs(
+            "evaluation", experiments_of_families("evaluation"), PAPER["few_seeds"], "claims_registered.json"
+        ),
+        pretrained=of_runs(
+            "evaluation",
+            [name for name in experiments_of_families("evaluation") if name != "baseline"],
+            PAPER["few_seeds"],
+            "pretrained_verdicts.csv",
+        ),
+        kernels=of_runs("kernel", experiments_of_families("kernel"), PAPER["few_seeds"], "examples.csv", "pairs.csv"),
+        kernels_registered=of_runs(
+            "kernel", experiments_of_families("kernel"), PAPER["few_seeds"], "claims_registered.json"
+        ),
+    output:
+        judged=f"<results>/compared/{PAPER['choices']['model']}/claims.csv",
+        not_judged=f"<results>/compared/{PAPER['choices']['model']}/claims_not_judged.csv",
+    log:
+        "<results>/compared/claims.log",
+    localrule: True
+    params:
+        only="",

@@ -3,7 +3,8 @@ from glob import glob
 from replication.config import canonical, load_paper, load_stage, read_selection
 from replication.sources import source_files
 
-PRESET, BASE, OVERRIDES = read_selection(config)
+PRESET, BASE, OVERRIDES, FAMILY = read_selection(config)
+OWN_FOLDER = [f"family={FAMILY}"] if FAMILY else []  # of a family other than the preset's own
 PAPER = load_paper(PRESET, OVERRIDES)
 SHARDS = PAPER["candidate_shards"]
 EVALUATION_SHARDS = PAPER["evaluation_shards"]
@@ -11,8 +12,8 @@ PAPER_VALUES = sorted(glob("replication/paper_values/*.csv"))
 
 
 pathvars:
-    results=f"results/{PRESET}",
-    figures="paper_figures" if PRESET == "tiny" else f"results/{PRESET}/figures",
+    results=str(Path("results", PRESET, *OWN_FOLDER)),
+    figures=str(Path("paper_figures" if PRESET == "tiny" else f"results/{PRESET}/figures", *OWN_FOLDER)),
 
 
 wildcard_constraints:
@@ -125,12 +126,13 @@ def table_results(wildcards):
     return results_behind(PAPER["tables"][wildcards.table])
 
 
-def results_behind(shown):
-    """The result files that a figure or table of configs/paper.yaml reads, over its experiments, runs and base models."""
-    return collect(
-        [f"<results>/{file}" for file in shown["files"]],
-        experiment=shown["experiments"],
-        guided=shown.get("guided", []),
-        seed=shown.get("seeds", PAPER["seeds"]),
-        base=PAPER["bases"],
-    )
+def results_behind(shown, others=()):
+    """The result files that a figure or table of configs/paper.yaml reads, over its experiments, runs and base models: of the
+    preset's own family, and of `others`."""
+    lists = {"experiment": shown["experiments"], "seed": shown.get("seeds", PAPER["seeds"]), "base": PAPER["bases"]}
+    lists |= {name: shown.get(name, []) for name in ("guided", "dial")}
+    own = [f"<results>/{file}" for file in [*shown["files"], *shown.get("own_files", [])]]
+    found = collect(own, family=PAPER["choices"]["model"], **lists)
+    for name in others:
+        found += collect([f"<results>/family={name}/{file}" for file in shown["files"]], family=name, **lists)
+    return found

@@ -28,6 +28,12 @@ def experiments_of_theory(station):
     return experiments_to_judge({name: claim for name, claim in claims.items() if station_of(claim) == station}, shown)
 
 
+def experiments_of_families(station):
+    """Experiments whose results of `station` judge the claims that the arms of every family can judge."""
+    claims = {name: claim for name, claim in CLAIMS.items() if station_of(claim) == station}
+    return experiments_to_judge(claims, ["baseline", *PAPER["families"]["arms"]])
+
+
 def of_runs(station, experiments, seeds, *files):
     """Files of a station's results, over experiments and runs."""
     return collect(

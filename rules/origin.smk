@@ -21,6 +21,8 @@ def evaluated_model(wildcards):
 def understanding_model(wildcards):
     """The model whose verdicts an evaluation takes; nothing where it is the one that draws the images."""
     models = origin(wildcards.experiment)
+    if models["shared_parameters"]:
+        return f"<results>/{wildcards.experiment}/seed={wildcards.seed}/understanding_branch"
     own = models["verdicts_from"] == models["evaluates"]
     return [] if own else model_of(wildcards, models["verdicts_from"])
 

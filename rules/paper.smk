@@ -6,7 +6,7 @@ rule reference:
         figures=collect("<figures>/{figure}.csv", figure=PAPER["figures"]),
         tables=collect("<figures>/{table}.csv", table=PAPER["tables"]),
     output:
-        provenance=f"results/reference/{PRESET}/provenance.json",
+        provenance=Path("results/reference", PRESET, *OWN_FOLDER, "provenance.json"),
     log:
         "<results>/logs/reference.log",
     localrule: True

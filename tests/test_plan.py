@@ -108,6 +108,14 @@ def test_a_model_of_unknown_sizes_is_counted_and_not_estimated():
     assert plan.cost_table(jobs[1:], (100, 10)).loc["candidates", estimated].isna().all()
 
 
+def test_a_rule_of_another_familys_module_is_the_rule_that_it_is():
+    job = "[Wed]\nrule {}:\n    jobid: 3\nShell command: python -m m --config '{{}}' --shard 1 2 > log\n"
+    names = ("candidates", "own_candidates", "embedded_emu3_own_candidates", "embedded_emu3_base_model")
+    jobs = plan.read_jobs("".join(map(job.format, names)))
+    assert [one.rule for one in jobs] == ["candidates", "own_candidates", "own_candidates", "base_model"]
+    assert jobs[0].options["--shard"] == ["1", "2", ">", "log"]
+
+
 def test_prompts_of_the_benchmarks():
     config = {"train_subtasks": ["color", "shape"], "evaluation_subtasks": ["color"], "train_prompts": None}
     assert plan.prompt_numbers({**config, "evaluation_prompts": None}) == (1400, 300 + 553)

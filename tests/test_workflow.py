@@ -457,8 +457,8 @@ def test_bases_from_scratch_need_no_shipped_model(checkout):
 
 def test_a_family_is_chosen_by_configuration_alone(checkout):
     """Its base models are pre-trained by the same rules, and every station reads its class."""
-    family = 'overrides=["choices.model=embedded_emu3"]'
-    text = dry_run(checkout, "results/smoke/sft/seed=0/evaluation/metrics.csv", *SMOKE, "base=scratch", family)
+    target = "results/smoke/family=embedded_emu3/sft/seed=0/evaluation/metrics.csv"
+    text = dry_run(checkout, target, *SMOKE, "base=scratch", "family=embedded_emu3")
     (pretraining,) = {config for config in re.findall(r"replication\.base_model --config '(.*?)'", text)}
     assert json.loads(pretraining)["pretraining"]["untrained"] == "replication.models.tiny_emu3.new_unified"
     for station in ("candidates", "post_training", "evaluation"):
@@ -469,16 +469,96 @@ def test_a_family_is_chosen_by_configuration_alone(checkout):
         assert "replication/models/emu3.py" in re.search(r"input: (.*)", block)[1].split(", ")
 
 
+@pytest.fixture(scope="session")
+def with_emu3(tmp_path_factory):
+    """A copy with files in the place of four base models of embedded_emu3, and no other family's, for plans only."""
+    folder = copy_repository(tmp_path_factory.mktemp("with_emu3"))
+    for family in (folder / "base_models").glob("embedded_*"):
+        if family.name != "embedded_janus":
+            shutil.rmtree(family)
+    for number in (11, 2, 5, 7):
+        base = folder / f"base_models/embedded_emu3/base={number}"
+        base.mkdir(parents=True, exist_ok=True)
+        for name in ("model.safetensors", "quality.csv", "../SHA256SUMS"):
+            (base / name).write_text("in its place\n")
+    return folder
+
+
+def commands_of(text):
+    """The commands of a dry run, without a family's folder, its number of a base model and what its model says of itself."""
+    own = r'/family=embedded_emu3|(?<=base[= ])\d+|"(?:base_models|name|class)": "\S+|"image_area": \S+ '
+    return sorted(re.sub(own, "", command) for command in re.findall(r"python -m replication\.\S+ .*", text))
+
+
+def test_a_family_runs_the_same_commands_in_a_folder_of_its_own(with_emu3, default_plan):
+    text = dry_run(with_emu3, "--config", "family=embedded_emu3")
+    outputs = re.findall(r"^    output: (.*)", text, re.MULTILINE)
+    own = ("results/tiny/family=embedded_emu3/", "paper_figures/family=embedded_emu3/")
+    assert outputs and all(file.startswith(own) for line in outputs for file in line.split(", "))
+    assert jobs_of(text) == jobs_of(default_plan)
+    assert commands_of(text) == commands_of(default_plan) and "family=" not in default_plan
+    taken = {int(number) for number in re.findall(r"base_models/embedded_emu3/base=(\d+)/model", text)}
+    assert taken == {2, 5, 7}  # the first of its own, as many as tiny has
+
+
+def test_families_side_by_side_run_the_same_arms_and_the_presets_own_the_dial(with_emu3):
+    text = dry_run(with_emu3, "families")
+    jobs = jobs_of(text)
+    trained, stations = ("sft", "dpo", "sft_swapped"), ("supervision", "post_training", "evaluation", "sharing")
+    expected = Counter({f"{rule} {arm}": 3 for rule in stations for arm in trained})
+    expected += Counter({"kernel sft": 3, "claims_of_family": 1, "prompts": 1}) + curriculum(["c_sft"], runs=3)
+    expected += Counter(dict.fromkeys(("base_model", "baseline_evaluation", "candidates"), 3))
+    module = {job: count for job, count in jobs.items() if job.startswith("embedded_emu3_")}
+    assert {job.removeprefix("embedded_emu3_"): count for job, count in module.items()} == expected
+    dial = [f"i_{kind}{end}" for kind in ("separate", "shared_1", "shared_2", "shared_3") for end in ("", "_swapped")]
+    expected += Counter({f"evaluation {variant}": 3 for variant in dial})
+    expected += Counter({f"understanding_branch {variant}": 3 for variant in dial if "shared" in variant})
+    figures, tables = (
+        ("fig2_nonunified", "fig3_weak_generation", "sharing"),
+        ("tab1_main", "tab_sharing", "claims_families"),
+    )
+    expected += Counter(f"family_figure {name}" for name in figures) + Counter(
+        f"family_table {name}" for name in tables
+    )
+    assert jobs - Counter(module) == expected
+    assert text.count("Left out, as base_models holds none of theirs: embedded_janus_codes.") == 1
+    command = re.search(r"python -m replication\.figures\.sharing .*", text)[0]
+    for place in ("results/tiny/", "results/tiny/family=embedded_emu3/"):
+        for file in ("baseline/seed=1/evaluation/metrics.csv", "sft_swapped/seed=2/sharing.csv"):
+            assert f" {place}{file} " in command
+    assert " results/tiny/i_shared_2/seed=0/evaluation/metrics.csv " in command and "emu3/i_" not in command
+
+
+def test_branches_that_share_some_layers_judge_by_trained_layers_below_pretrained_ones(with_emu3):
+    text = dry_run(with_emu3, "results/tiny/i_shared_2_swapped/seed=2/evaluation/metrics.csv")
+    (copies,) = re.findall(r"python -m replication\.dynamics\.copies .*", text)
+    run_folder = "results/tiny/i_shared_2_swapped/seed=2"
+    assert "--pretrained results/tiny/base/base=4 --trained results/tiny/sft_swapped/seed=2/model " in copies
+    evaluation = re.search(rf"python -m replication\.evaluation .*{run_folder}/evaluation ", text)[0]
+    assert (
+        f"--model results/tiny/sft_swapped/seed=2/model --understanding {run_folder}/understanding_branch "
+        in evaluation
+    )
+
+
+def test_the_presets_own_family_is_the_default(checkout, default_plan):
+    named = dry_run(checkout, "--config", "family=embedded_janus")
+    assert commands_of(named) == commands_of(default_plan)
+
+
 @pytest.mark.parametrize(
     ("setting", "sentence"),
     [
         ("preset=huge", "There is no preset 'huge'; choose one of: "),
         ("base=released", "There is no base_model 'released'; choose one of: hub, scratch, shipped."),
-        ("presets=tiny", "--config knows preset, base and overrides, but not presets."),
+        ("presets=tiny", "--config knows preset, base, family and overrides, but not presets."),
+        ("family=emu4", "There is no model 'emu4'; choose one of: "),
+        ('overrides=["families.others=[emu4]"]', "There is no model 'emu4'; choose one of: "),
+        ("family=emu3_gen", "No base model of emu3_gen comes with the repository; pre-train it with"),
         ('overrides=["seeds=[0,x]"]', "seeds: 'x' is not an integer; write a whole number such as 1."),
         (
-            'overrides=["choices.model=embedded_emu3"]',
-            "No base model of embedded_emu3 comes with the repository; pre-train",
+            'overrides=["choices.model=emu3_gen"]',
+            "No base model of emu3_gen comes with the repository; pre-train",
         ),
         ('overrides=["post_training.betta=1"]', "The override 'post_training.betta=1' has no place: "),
     ],

@@ -2,27 +2,29 @@
 
 (a) our base models by subtask, (b) the paper's six models on its nine tasks (its Fig. 2c), (c) our strata: the mean over
 runs with its 95 % interval, and every run. Lower is more unified. At the paper's scale, (a) has the paper's cells of the same
-subtasks (its Tables 5 and 6) below ours, with an asterisk where ours differ beyond binomial noise.
+subtasks (its Tables 5 and 6) below ours, with an asterisk where ours differ beyond binomial noise. Of several families, (a) has a row each, base models
+pooled, and (c) a mark each.
 """
 
 import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
 
+from replication.families import COLORS as FAMILY_COLORS
+from replication.families import by_family, family_label, pooled_by_family, read_families
 from replication.results import (
     mean_over_runs,
     of_benchmarks,
     paper_values,
     parse_arguments,
     pooled,
-    read_metrics,
     runs,
     strata_of,
     subtasks_of,
 )
 from replication.scenes import STRATA
 from replication.side_by_side import compared
-from replication.style import COLORS, PAPER_COLOR, PAPER_MODELS, WIDTH, label, panel, plt, save, two_lines
+from replication.style import COLORS, PAPER_COLOR, PAPER_MODELS, WIDTH, panel, plt, save, two_lines
 
 AREA = 6.0  # square points per percentage point, the same in both grids
 PAPER_LABELS = {
@@ -37,7 +39,8 @@ def grid_data(metrics):
     """Frame of both bubble grids: panel, model, subtask, stratum, percent; at the paper's scale also the paper's cells of the
     same subtasks as a model "paper" of panel a, with tolerance and verdict."""
     stratum_of = subtasks_of(metrics)
-    ours = pooled(metrics[metrics["method"] == "pretrained"], "nonunified", ["model", "subtask"]).sort_values("model")
+    baseline = pooled_by_family(metrics[metrics["method"] == "pretrained"])
+    ours = pooled(baseline, "nonunified", ["model", "subtask"]).sort_values("model")
     ours = ours.assign(panel="a", percent=100 * ours["value"], stratum=ours["subtask"].map(stratum_of))
     paper = paper_values("baseline_nonunified").rename(
         columns={"nonunified_percent": "percent", "difficulty": "stratum"}
@@ -52,7 +55,7 @@ def grid_data(metrics):
 
 
 def strata_data(metrics):
-    """Frame of panel (c): metric, stratum, seed (nan for the mean over runs), percent, low, high."""
+    """Frame of panel (c): metric, stratum, seed (nan for the mean over runs), percent, low, high, of one family."""
     rows = []
     for metric in ("nonunified", "nonunified_n"):
         values, models = runs(metrics, "pretrained", metric)
@@ -79,7 +82,7 @@ def draw_grid(axes, cells, color):
         axes.text(column, row, f"{percent:.0f}{note}", ha="center", va="center", fontsize=6.5)
     names = [two_lines(PAPER_LABELS.get(subtask, subtask)) for subtask in subtasks]
     axes.set_xticks(range(len(subtasks)), names, fontsize=6 if len(subtasks) < 10 else 5.5)
-    axes.set_yticks(range(len(models)), [PAPER_MODELS.get(model, label(model)) for model in models])
+    axes.set_yticks(range(len(models)), [PAPER_MODELS.get(model, family_label(model)) for model in models])
     axes.set(xlim=(-0.5, len(subtasks) - 0.5), ylim=(len(models) - 0.4, -0.6))
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
@@ -91,40 +94,53 @@ def draw_grid(axes, cells, color):
         axes.text(np.mean(places), 1.02, stratum, **style)
 
 
-def draw_strata(axes, strata):
-    color, groups = COLORS["pretrained"], list(strata["stratum"].unique())
-    for offset, metric, filled in ((-0.16, "nonunified", color), (0.16, "nonunified_n", "white")):
-        rows = strata[strata["metric"] == metric]
-        means, points = rows[rows["seed"].isna()], rows[rows["seed"].notna()]
-        x = np.arange(len(groups)) + offset
-        axes.scatter(
-            points["stratum"].map(groups.index) + offset - 0.09, points["percent"], s=5, color=color, alpha=0.4
-        )
-        axes.errorbar(
-            x,
-            means["percent"],
-            yerr=np.abs(means[["low", "high"]].to_numpy() - means[["percent"]].to_numpy()).T,
-            fmt="o",
-            markersize=4,
-            color=color,
-            markerfacecolor=filled,
-        )
+def draw_marks(axes, rows, groups, offset, color, filled):
+    """Means with intervals, `offset` beside the places of `groups`, and every run at their left."""
+    means, points = rows[rows["seed"].isna()], rows[rows["seed"].notna()]
+    axes.scatter(points["stratum"].map(groups.index) + offset - 0.09, points["percent"], s=5, color=color, alpha=0.4)
+    axes.errorbar(
+        np.arange(len(groups)) + offset,
+        means["percent"],
+        yerr=np.abs(means[["low", "high"]].to_numpy() - means[["percent"]].to_numpy()).T,
+        fmt="o",
+        markersize=4,
+        color=color,
+        markerfacecolor=filled,
+    )
+
+
+def draw_strata(axes, strata, families):
+    """Both metrics of one family, or one image per prompt of several (a dict family -> colour)."""
+    groups, color = list(strata["stratum"].unique()), COLORS["pretrained"]
+    marker = {"marker": "o", "color": color}
+    if len(families) == 1:
+        draw_marks(axes, strata[strata["metric"] == "nonunified"], groups, -0.16, color, color)
+        draw_marks(axes, strata[strata["metric"] == "nonunified_n"], groups, 0.16, color, "white")
+        handles = [
+            Line2D([], [], **marker, markersize=4, label="1 image per prompt"),
+            Line2D([], [], **marker, markersize=4, markerfacecolor="white", label="all images"),
+            Line2D([], [], **marker, markersize=2, linestyle="", alpha=0.4, label="one run"),
+        ]
+    else:
+        single = strata[strata["metric"] == "nonunified"]
+        for place, (name, own) in zip(np.linspace(-0.25, 0.33, len(families)), families.items(), strict=True):
+            draw_marks(axes, single[single["family"] == name], groups, place, own, own)
+        handles = [
+            Line2D([], [], marker="o", markersize=4, color=own, label=family_label(name))
+            for name, own in families.items()
+        ]
     axes.set_xticks(range(len(groups)), groups, fontsize=6.5)
     axes.set(ylabel="Nonunified score (%)", xlim=(-0.5, len(groups) - 0.5))
     axes.set_ylim(0, 1.3 * strata["percent"].max() + 1)  # room for the legend
     axes.grid(axis="y")
-    marker = {"marker": "o", "color": color}
-    handles = [
-        Line2D([], [], **marker, markersize=4, label="1 image per prompt"),
-        Line2D([], [], **marker, markersize=4, markerfacecolor="white", label="all images"),
-        Line2D([], [], **marker, markersize=2, linestyle="", alpha=0.4, label="one run"),
-    ]
     axes.legend(handles=handles, loc="upper left", borderaxespad=0)
 
 
 def draw(metrics):
     """Figure and the frame of what it shows."""
-    cells, strata = grid_data(metrics), strata_data(metrics)
+    families = by_family(metrics)
+    cells = grid_data(metrics)
+    strata = pd.concat([strata_data(rows).assign(family=name) for name, rows in families.items()], ignore_index=True)
     bases = cells.loc[cells["panel"] == "a", "model"].nunique()
     across = max(2.6, 0.27 * cells.loc[cells["panel"] == "a", "subtask"].nunique())
     figure = plt.figure(figsize=(WIDTH, 1.35 + 0.36 * (bases + len(PAPER_MODELS))))
@@ -134,16 +150,17 @@ def draw(metrics):
     top, bottom, right = (figure.add_subplot(cell) for cell in (grid[0, 0], grid[1, 0], grid[:, 1]))
     draw_grid(top, cells[cells["panel"] == "a"], COLORS["pretrained"])
     draw_grid(bottom, cells[cells["panel"] == "b"], PAPER_COLOR)
-    draw_strata(right, strata)
+    draw_strata(right, strata, dict(zip(families, FAMILY_COLORS, strict=False)))
     for axes, letter in ((top, "a"), (bottom, "b")):
         panel(axes, letter, x=-0.13)
     panel(right, "c", x=-0.28)
-    return figure, pd.concat([cells, strata], ignore_index=True)
+    shown = strata if len(families) > 1 else strata.drop(columns="family")
+    return figure, pd.concat([cells, shown], ignore_index=True)
 
 
 def main():
     arguments = parse_arguments(__doc__)
-    save(*draw(read_metrics(arguments.inputs)), arguments.output)
+    save(*draw(read_families(arguments.inputs)), arguments.output)
 
 
 if __name__ == "__main__":

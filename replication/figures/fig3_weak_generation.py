@@ -2,38 +2,40 @@
 
 (a) by subtask, runs pooled, and (b) by stratum and base model: all images of the pre-trained models, with Wilson 95 %
 intervals and the counts k/n; (c) the paper's values, checked by Qwen2.5-VL-72B and by humans (its Figs. 3 and 9). At the
-paper's scale those of Janus-Pro stand in (a), too, where the subtask is the same.
+paper's scale those of Janus-Pro stand in (a), too, where the subtask is the same. Of several families, (a) and (b) show each, base
+models pooled.
 """
 
 import numpy as np
 import pandas as pd
 
+from replication.families import by_family, family_label, pooled_by_family, read_families
 from replication.results import (
     is_group,
     of_benchmarks,
     paper_values,
     parse_arguments,
     pooled,
-    read_metrics,
     strata_of,
     subtasks_of,
 )
-from replication.style import PAPER_COLOR, PAPER_MODELS, WIDTH, label, panel, plt, save, two_lines
+from replication.style import PAPER_COLOR, PAPER_MODELS, WIDTH, panel, plt, save, two_lines
 
-SHADES = ("#9A9A9A", "#BDBDBD", "#DDDDDD")
+SHADES = ("#9A9A9A", "#BDBDBD", "#DDDDDD", "#F0DDB0", "#BFDDF0")
 PAPER_TASKS = {"single_obj": "single object", "texture": "texture", "physics": "physics"}
 SAME_TASKS = {"single_object": "single_obj", "texture": "texture"}  # of the benchmarks, and the paper's names
 
 
 def weak_generation_data(metrics):
     """Frame panel, group, model, k, n, percent, low, high of all three panels."""
-    baseline = metrics[metrics["method"] == "pretrained"]
+    baseline = pooled_by_family(metrics[metrics["method"] == "pretrained"])
     by_stratum = baseline[~is_group(baseline["subtask"])]
     by_stratum = by_stratum.assign(stratum=by_stratum["subtask"].map(subtasks_of(metrics))).sort_values(
         "model", kind="stable"
     )
     judge = baseline.loc[baseline["metric"] == "weak_generation_n", "judge"].iloc[0]
-    a = pooled(baseline, "weak_generation_n", ["subtask"]).rename(columns={"subtask": "group"}).assign(panel="a")
+    of_each = (by_stratum, ["model", "subtask"]) if len(by_family(metrics)) > 1 else (baseline, ["subtask"])
+    a = pooled(of_each[0], "weak_generation_n", of_each[1]).rename(columns={"subtask": "group"}).assign(panel="a")
     b = pooled(by_stratum, "weak_generation_n", ["model", "stratum"]).rename(columns={"stratum": "group"})
     ours = pd.concat([a, b.assign(panel="b")])
     ours[["percent", "low", "high"]] = 100 * ours[["value", "low", "high"]]
@@ -49,6 +51,18 @@ def draw_bars(axes, rows, x, width, color, rotation=0):
     axes.errorbar(x, rows["percent"], yerr=errors, fmt="none", ecolor="black", elinewidth=0.8)
     for position, k, n in zip(x, rows["k"], rows["n"], strict=True):
         axes.text(position, 2, f"{k:.0f}/{n:.0f}", ha="center", va="bottom", rotation=rotation, fontsize=6)
+
+
+def draw_groups(axes, rows, groups):
+    """Bars of every model side by side at each of `groups`, and a legend of the models above."""
+    models = list(dict.fromkeys(rows["model"]))
+    width = 0.84 / len(models)
+    for index, model in enumerate(models):
+        bars = rows[rows["model"] == model].set_index("group").loc[groups]
+        x = np.arange(len(groups)) + (index - (len(models) - 1) / 2) * width
+        draw_bars(axes, bars, x, 0.92 * width, SHADES[index % len(SHADES)], rotation=90)
+        axes.bar(0, 0, color=SHADES[index % len(SHADES)], label=family_label(model))
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(models), handlelength=1, columnspacing=1)
 
 
 def draw_published(axes, rows, checked_by, x):
@@ -74,21 +88,16 @@ def draw(metrics):
     grid = figure.add_gridspec(2, 2, width_ratios=[1.25, 1], hspace=0.5, wspace=0.22)
     top, left, right = (figure.add_subplot(cell) for cell in (grid[0, :], grid[1, 0], grid[1, 1]))
 
-    strata, subtasks = strata_of(metrics), list(subtasks_of(metrics))
-    rows = data[data["panel"] == "a"].set_index("group").loc[subtasks]
-    draw_bars(top, rows, range(len(rows)), 0.62, SHADES[1])
-    top.set_xticks(range(len(rows)), [two_lines(subtask) for subtask in rows.index])
+    strata, subtasks, several = strata_of(metrics), list(subtasks_of(metrics)), len(by_family(metrics)) > 1
+    rows = data[data["panel"] == "a"]
+    if several:
+        draw_groups(top, rows, subtasks)
+    else:
+        draw_bars(top, rows.set_index("group").loc[subtasks], range(len(subtasks)), 0.62, SHADES[1])
+    top.set_xticks(range(len(subtasks)), [two_lines(subtask) for subtask in subtasks])
 
-    rows = data[data["panel"] == "b"]
-    models = list(dict.fromkeys(rows["model"]))
-    width = 0.84 / len(models)
-    for index, model in enumerate(models):
-        bars = rows[rows["model"] == model].set_index("group").loc[list(strata)]
-        x = np.arange(len(strata)) + (index - (len(models) - 1) / 2) * width
-        draw_bars(left, bars, x, 0.92 * width, SHADES[index % len(SHADES)], rotation=90)
-        left.bar(0, 0, color=SHADES[index % len(SHADES)], label=label(model))
+    draw_groups(left, data[data["panel"] == "b"], list(strata))
     left.set_xticks(range(len(strata)), strata)
-    left.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(models), handlelength=1, columnspacing=1)
 
     rows = data[data["panel"] == "c"]
     offsets = {model: 0.13 * (index - 2.5) for index, model in enumerate(PAPER_MODELS)}
@@ -121,7 +130,7 @@ def draw(metrics):
 
 def main():
     arguments = parse_arguments(__doc__)
-    save(*draw(read_metrics(arguments.inputs)), arguments.output)
+    save(*draw(read_families(arguments.inputs)), arguments.output)
 
 
 if __name__ == "__main__":

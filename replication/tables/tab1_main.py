@@ -3,18 +3,19 @@
 Per cent, mean over runs with its 95 % interval (base models resampled, then the runs of each). Strata and overall are
 plain means over subtasks. The paper's cells are Janus-Pro-7B's where a subtask bears the same name (T2I-CompBench++ for
 overall); its understanding is a win rate only. At the paper's scale each benchmark has an overall, the paper's cells have the
-tolerance of tables 5 and 6, and a cell without a run says "not run".
+tolerance of tables 5 and 6, and a cell without a run says "not run". Of several families, each has a block, beside the paper's
+model that it stands for, if any.
 """
 
 import pandas as pd
 
+from replication.families import PAPER_MODELS, by_family, family_label, read_families
 from replication.results import (
     mean_over_runs,
     of_benchmarks,
     overalls_of,
     paper_cell,
     parse_arguments,
-    read_metrics,
     runs,
     strata_of,
     subtasks_of,
@@ -33,6 +34,16 @@ PAPER_METHODS = ("pretrained", "sft", "dpo")  # the paper reports one SFT; its r
 
 
 def table_data(metrics):
+    """`family_data` of one family, or of several one after the other, with a column family."""
+    frames = {
+        name: family_data(rows, PAPER_MODELS.get(name, "janus_pro_7b")) for name, rows in by_family(metrics).items()
+    }
+    if len(frames) == 1:
+        return next(iter(frames.values()))
+    return pd.concat([frame.assign(family=name) for name, frame in frames.items()], ignore_index=True)
+
+
+def family_data(metrics, paper_model):
     """Long frame metric, subtask, method, percent, low, high, runs, paper; the pre-trained win rate is 50 by definition. At the
     paper's scale also tolerance and verdict, and no balanced accuracy, as there are no labelled scenes."""
     groups = overalls_of(metrics) if of_benchmarks(metrics) else [*strata_of(metrics), "overall"]
@@ -49,7 +60,7 @@ def table_data(metrics):
                     summary = (0.5, float("nan"), float("nan"), metrics["seed"].nunique())
                 else:
                     summary = mean_over_runs(values[subtask], models)
-                paper = paper_cell("janus_pro_7b", method, subtask, metric) if method in PAPER_METHODS else float("nan")
+                paper = paper_cell(paper_model, method, subtask, metric) if method in PAPER_METHODS else float("nan")
                 mean, low, high, count = summary
                 rows.append((metric, subtask, method, 100 * mean, 100 * low, 100 * high, count, paper))
     data = pd.DataFrame(rows, columns=["metric", "subtask", "method", "percent", "low", "high", "runs", "paper"])
@@ -76,7 +87,12 @@ def paper_text(row):
 
 
 def layout(data):
-    """The printed table: metrics x subtasks down, our methods and the paper's across."""
+    """The printed table: metrics x subtasks down, for each family where there are several, our methods and the paper's across."""
+    if "family" in data:
+        blocks = {
+            family_label(name): layout(rows.drop(columns="family")) for name, rows in data.groupby("family", sort=False)
+        }
+        return pd.concat(blocks).fillna("–")
     texts = data.assign(ours=data.apply(cell, axis=1), paper=data.apply(paper_text, axis=1))
     texts = texts.pivot(index=["metric", "subtask"], columns="method", values=["ours", "paper"])
     methods = list(data["method"].unique())
@@ -89,7 +105,7 @@ def layout(data):
 
 def main():
     arguments = parse_arguments(__doc__)
-    data = table_data(read_metrics(arguments.inputs))
+    data = table_data(read_families(arguments.inputs))
     save_table(layout(data), data, arguments.output)
 
 
