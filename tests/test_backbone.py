@@ -10,11 +10,11 @@ from scipy.stats import chisquare, kstest, pearsonr
 from settings import FAMILIES, MODEL
 from torch.nn.functional import log_softmax
 
-from replication.models.autoregressive import DECODED_AT_ONCE
 from replication.models.emu3 import Emu3Model
 from replication.models.interface import load_model
 from replication.models.janus import JanusModel
 from replication.models.tiny import CODEBOOK_SIZE
+from replication.models.worded import DECODED_AT_ONCE
 from replication.sampling import gumbel_noise, image_seed, random_bits
 
 PROMPTS = ["a picture of a striped purple triangle", "an image of a triangle", "a red circle left of a blue square"]
