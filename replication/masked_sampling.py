@@ -63,8 +63,8 @@ def sample_in_parallel(
     prompt_of_image: (B,) row of the request of each image. seeds: B integers; the image of a seed does not depend on the
         other images of the batch.
     guidance_scale: g in logits = unconditional + g (conditional - unconditional); 1 leaves the unconditional half out.
-    temperature: > 0, of the codes; it also scales the noise on the confidences, which falls from step to step as in the public
-        code, where the factors 1 - step / steps multiply.
+    temperature: > 0, of the codes; the confidence is the log-probability at temperature 1, plus noise of this scale that falls
+        from step to step as in the public code, where the factors 1 - step / steps multiply.
 
     Raises ValueError for a temperature that is not positive.
     """
@@ -91,8 +91,7 @@ def sample_in_parallel(
             own, unconditional = own.chunk(2)
             mixed = unconditional + guidance_scale * (own - unconditional)
         noise = gumbel_noise(seeds, step, number * (num_codes + 1))
-        mixed = mixed / temperature
-        drawn = (mixed + noise[:, number:].view_as(mixed)).argmax(dim=-1)
+        drawn = (mixed / temperature + noise[:, number:].view_as(mixed)).argmax(dim=-1)
         choice *= 1 - (step + 1) / steps
         confidence = log_softmax(mixed, dim=-1).gather(2, drawn[..., None])[..., 0] + choice * noise[:, :number]
         hidden = codes == num_codes
