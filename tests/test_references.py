@@ -70,7 +70,7 @@ def dpo_loss_and_reference(model, folder):
     reference = [log_probs.sum(dim=1) for log_probs in references(model)]
     with torch.no_grad():
         for parameter in model.language_model.parameters():
-            parameter.mul_(1.05)
+            parameter.mul_(1.2)
     chosen, rejected = references(model)
     margins = (chosen.sum(dim=1) - reference[0]) - (rejected.sum(dim=1) - reference[1])
     expected = -logsigmoid(0.1 * margins).mean() - 0.5 * chosen.mean()
