@@ -281,7 +281,7 @@ def write_released(path, seed=0):
     trainer = trainers.BpeTrainer(
         vocab_size=300, special_tokens=["<|endoftext|>"], initial_alphabet=alphabet, show_progress=False
     )
-    tokenizer.train_from_iterator(["USER: ASSISTANT: Yes No", *PROMPTS], trainer)
+    tokenizer.train_from_iterator([" Yes No"] * 9 + PROMPTS, trainer)
     special_tokens = {f"{name}_token": "<|endoftext|>" for name in ("bos", "eos", "unk")}
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, **special_tokens
