@@ -13,9 +13,17 @@ from settings import DPO, FAMILIES, SFT
 from test_references import dpo_loss_and_reference, new_trainer, sft_loss_and_reference, trl_loss
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.nn.functional import cross_entropy, log_softmax
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from transformers import PhiConfig, PhiForCausalLM, PreTrainedTokenizerFast
 
 from replication import masked_sampling, post_training
+from replication.dynamics.gradients import (
+    Pairs,
+    directional_derivatives,
+    per_example_gradients,
+    trained_parameters,
+    values,
+)
 from replication.masked_sampling import hidden_counts, random_orders
 from replication.models import tiny_showo
 from replication.models.interface import load_model
@@ -264,6 +272,27 @@ def test_dpo_does_not_begin_at_ln_2_where_every_call_draws_an_order_of_its_own(m
     monkeypatch.setattr(ShowoModel, "orders", drawn_anew)
     loss = trl_loss(new_trainer(model, "dpo", tmp_path, nll_weight=0.0))
     assert abs(loss.item() - math.log(2)) > 1e-3
+
+
+@pytest.mark.parametrize("quantity", ["generation", "caption", "verdict"])
+def test_what_the_kernel_differentiates_agrees_with_itself_and_with_finite_differences(model, quantity):
+    parameters = trained_parameters(model, r"language_model\.layers\.3")
+    codes = random_codes(2)
+    pairs = Pairs(PROMPTS[:2], codes, model.decode_images(codes))
+    gradients = per_example_gradients(model, parameters, quantity, pairs)
+    direction = (
+        gradients.mean(dim=0) / gradients.mean(dim=0).norm()
+    )  # of the gradients themselves, so that rounding is small
+    slopes = gradients @ direction
+    torch.testing.assert_close(
+        directional_derivatives(model, parameters, quantity, pairs, direction), slopes, rtol=1e-3, atol=1e-3
+    )
+    start = parameters_to_vector(parameters.values()).detach().clone()
+    found = []
+    for step in (1e-2, -1e-2):
+        vector_to_parameters(start + step * direction, parameters.values())
+        found.append(values(model, quantity, pairs))
+    torch.testing.assert_close((found[0] - found[1]) / 2e-2, slopes, rtol=2e-2, atol=1e-2)
 
 
 # A checkpoint in the released layout
