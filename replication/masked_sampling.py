@@ -63,8 +63,8 @@ def sample_in_parallel(
     prompt_of_image: (B,) row of the request of each image. seeds: B integers; the image of a seed does not depend on the
         other images of the batch.
     guidance_scale: g in logits = unconditional + g (conditional - unconditional); 1 leaves the unconditional half out.
-    temperature: > 0, of the codes; the confidence is the log-probability at temperature 1, plus noise of this scale that falls
-        from step to step as in the public code, where the factors 1 - step / steps multiply.
+    temperature: > 0, of the codes; the confidence is the log-probability at temperature 1, plus noise of `unified.choice_noise`
+        times this scale that falls from step to step as in the public code, where the factors 1 - step / steps multiply.
 
     Raises ValueError for a temperature that is not positive.
     """
@@ -83,7 +83,7 @@ def sample_in_parallel(
     seeds = torch.as_tensor(seeds, device=input_ids.device)
     codes = torch.full((len(seeds), number), num_codes, device=input_ids.device)
     order, log_probs = torch.full_like(codes, steps), seeds.new_zeros(len(seeds), dtype=torch.float32)
-    choice = temperature
+    choice = unified.choice_noise * temperature
     for step in range(steps):
         own = unified.code_logits(states(codes.repeat(2, 1) if guided else codes)).float()
         mixed = own

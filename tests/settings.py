@@ -22,6 +22,7 @@ FAMILIES = {  # the configuration of each family's embedded model
         "class": "replication.models.showo.ShowoModel",
         "image_area": 576,
         "decoding_steps": 12,
+        "choice_noise": 1.0,
         "likelihood_steps": 4,
     },
 }

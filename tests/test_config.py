@@ -153,7 +153,10 @@ def test_pretraining_settings_only_exist_from_scratch():
 
 def test_families_are_pre_trained_on_the_same_data_with_the_same_budget():
     one = load_stage("base_model", "tiny", "scratch")["pretraining"]
-    added = {"embedded_emu3": {"image_area"}, "embedded_showo": {"image_area", "decoding_steps", "likelihood_steps"}}
+    added = {
+        "embedded_emu3": {"image_area"},
+        "embedded_showo": {"image_area", "decoding_steps", "choice_noise", "likelihood_steps"},
+    }
     for family, settings in added.items():
         other = load_stage("base_model", "tiny", "scratch", overrides=(f"choices.model={family}",))["pretraining"]
         assert {key for key in one if one[key] != other[key]} == {"untrained", "model"}

@@ -19,7 +19,7 @@ from replication.scenes.grammar import canonical, holds, parse
 from replication.scenes.oracle import read_scenes
 from replication.scenes.world import is_held_out
 
-WORDING = ("question", "accept", "reject", "image_area", "decoding_steps", "likelihood_steps")
+WORDING = ("question", "accept", "reject", "image_area", "decoding_steps", "choice_noise", "likelihood_steps")
 
 
 @pytest.fixture(scope="module", params=FAMILIES)

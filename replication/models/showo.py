@@ -76,17 +76,20 @@ class ShowoBackbone(ImageBackbone):
 class ShowoModel(WordedModel):
     """A Show-o checkpoint.
 
-    image_area: pixels of the square images that are drawn, and seen. decoding_steps: in how many steps an image is drawn. likelihood_steps: in how many its likelihood is estimated.
+    image_area: pixels of the square images that are drawn, and seen. decoding_steps: in how many steps an image is drawn. choice_noise: how
+    much chance decides which draws stay; 0 keeps the most confident, much keeps any. likelihood_steps: in how many its likelihood is estimated.
     Raises ValueError when the vocabulary is not words, image codes and a mask token one after the other, or for more steps than
     codes.
     """
 
     name, model_class, processor_class = "Showo", Showo, ShowoProcessor
-    settings = ("image_area", "decoding_steps", "likelihood_steps")
+    settings = ("image_area", "decoding_steps", "choice_noise", "likelihood_steps")
 
-    def __init__(self, model, processor, *wording, image_area, decoding_steps, likelihood_steps, **options):
+    def __init__(
+        self, model, processor, *wording, image_area, decoding_steps, choice_noise, likelihood_steps, **options
+    ):
         self.side = round(image_area**0.5)
-        self.decoding_steps, self.likelihood_steps = decoding_steps, likelihood_steps
+        self.decoding_steps, self.choice_noise, self.likelihood_steps = decoding_steps, choice_noise, likelihood_steps
         processor.image_processor = square_pictures(self.side)
         token_id = processor.tokenizer.convert_tokens_to_ids
         self.soi, self.eoi, self.t2i, self.mmu = map(token_id, ("<|soi|>", "<|eoi|>", "<|t2i|>", "<|mmu|>"))
