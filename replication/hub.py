@@ -42,8 +42,8 @@ def check_revision(repository, revision):
         )
 
 
-def fetch(repository, revision, folder):
-    """Download a snapshot into `folder`; what an earlier call left there is gone on from.
+def fetch(repository, revision, folder, files=PATTERNS):
+    """Download the `files` of a snapshot into `folder`; what an earlier call left there is gone on from.
 
     Raises SystemExit with one sentence when the repository or commit does not exist or asks for a licence to be accepted, when
     there is no network, or when a file arrived damaged.
@@ -52,7 +52,7 @@ def fetch(repository, revision, folder):
         if attempt:
             time.sleep(FIRST_WAIT * 2 ** (attempt - 1))
         try:
-            snapshot_download(repository, revision=revision, local_dir=folder, allow_patterns=PATTERNS)
+            snapshot_download(repository, revision=revision, local_dir=folder, allow_patterns=files)
             break
         except GatedRepoError as error:
             raise SystemExit(
@@ -90,10 +90,16 @@ def main():
     )
     arguments = parser.parse_args()
     repository, revision = arguments.config["repository"], arguments.config["revision"]
-    check_revision(repository, revision)
+    parts = arguments.config.get("parts", {})  # judges have none
+    for place in (arguments.config, *parts.values()):
+        check_revision(place["repository"], place["revision"])
     folder = arguments.downloads / f"{arguments.config['name']}@{revision}"
     fetch(repository, revision, folder)
     check_weights(folder)
+    for name, part in parts.items():
+        fetch(part["repository"], part["revision"], folder / name, part["files"])
+        if "*.safetensors" in part["files"]:
+            check_weights(folder / name)
     with atomic_directory(arguments.output) as partial:
         shutil.copytree(
             folder, partial, dirs_exist_ok=True, copy_function=os.link, ignore=shutil.ignore_patterns(".cache")

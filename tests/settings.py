@@ -17,6 +17,14 @@ MODEL = {
 FAMILIES = {  # the configuration of each family's embedded model
     "janus": MODEL,
     "emu3": {**MODEL, "class": "replication.models.emu3.Emu3Model", "image_area": 576},
+    "showo": {
+        **MODEL,
+        "class": "replication.models.showo.ShowoModel",
+        "image_area": 576,
+        "decoding_steps": 12,
+        "choice_noise": 1.0,
+        "likelihood_steps": 4,
+    },
 }
 TRAINING = {
     "model": MODEL,

@@ -5,16 +5,27 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from families import AFTER_PROMPT, code_logits, decoded, drawing_inputs, greedy_codes, processor_of
+from families import (
+    AFTER_PROMPT,
+    AUTOREGRESSIVE,
+    code_logits,
+    decoded,
+    drawing_inputs,
+    drawn,
+    greedy_codes,
+    text_inputs,
+    text_logits,
+)
 from scipy.stats import chisquare, kstest, pearsonr
 from settings import FAMILIES, MODEL
 from torch.nn.functional import log_softmax
 
-from replication.models.autoregressive import DECODED_AT_ONCE
 from replication.models.emu3 import Emu3Model
 from replication.models.interface import load_model
 from replication.models.janus import JanusModel
+from replication.models.showo import ShowoModel
 from replication.models.tiny import CODEBOOK_SIZE
+from replication.models.worded import DECODED_AT_ONCE
 from replication.sampling import gumbel_noise, image_seed, random_bits
 
 PROMPTS = ["a picture of a striped purple triangle", "an image of a triangle", "a red circle left of a blue square"]
@@ -34,17 +45,17 @@ def random_images(number, size=24):
 
 
 @pytest.mark.parametrize("guidance_scale", [1.0, 2.5])
-def test_sampler_and_teacher_forcing_agree(model, guidance_scale):
+def test_sampler_and_likelihood_agree(model, family, guidance_scale):
     prompts, seeds = prompts_and_seeds(9)
-    codes, log_probs = model.sample_images(prompts, seeds, guidance_scale, 0.9)
     with torch.no_grad():
-        expected = model.image_log_probs(prompts, codes)
+        codes, log_probs, expected = drawn(family, model, prompts, seeds, guidance_scale, 0.9)
     assert codes.shape == expected.shape == (9, 36)
     assert expected.std() > 0.5  # the distributions are not flat, so agreement means something
     torch.testing.assert_close(log_probs, expected.sum(dim=1), atol=1e-3, rtol=1e-5)
     assert (log_probs - expected.sum(dim=1)).abs().max() / 36 < 1e-4  # per code
 
 
+@pytest.mark.parametrize("family", AUTOREGRESSIVE, scope="module")
 def test_sampling_log_probs_are_of_the_guided_tempered_distribution(model, family):
     prompts, seeds = [PROMPTS[0]] * 4, list(range(4))
     input_ids, mask = drawing_inputs(family, model, PROMPTS[:1])
@@ -84,6 +95,7 @@ def test_low_temperature_equals_greedy_generate(model, family):
     assert (ours == greedy).all()
 
 
+@pytest.mark.parametrize("family", AUTOREGRESSIVE, scope="module")
 def test_unguided_sampling_leaves_the_unconditional_half_out(model, family):
     batches = []
     norm = model.language_model.norm
@@ -95,6 +107,7 @@ def test_unguided_sampling_leaves_the_unconditional_half_out(model, family):
     assert batches == [3] * (1 + read) + [6] * (1 + read)
 
 
+@pytest.mark.parametrize("family", AUTOREGRESSIVE, scope="module")
 def test_prompts_are_read_once_and_the_unconditional_one_once_per_length(model):
     read = []
     embed_tokens = model.language_model.embed_tokens
@@ -106,6 +119,7 @@ def test_prompts_are_read_once_and_the_unconditional_one_once_per_length(model):
     assert read == [3 + 3, 2 + 1]  # three prompts of three lengths; two of one length
 
 
+@pytest.mark.parametrize("family", AUTOREGRESSIVE, scope="module")
 def test_the_cache_is_used_again_for_batches_of_the_same_shape(model):
     model.sample_images(PROMPTS, [0, 1, 2], 1.0, 1.0)
     cache = model.sampler.cache
@@ -192,24 +206,21 @@ def test_pixel_values_are_the_processors_own(model, size):
     torch.testing.assert_close(model.pixel_values(images), expected, atol=1e-6, rtol=0)
 
 
-def test_alignment_logits_are_answer_log_ratios(model):
+def test_alignment_logits_are_answer_log_ratios(model, family):
     images = random_images(2)
     ids = model.processor.tokenizer.convert_tokens_to_ids
     for image, prompt, logit in zip(images, PROMPTS, model.alignment_logits(images, PROMPTS[:2]), strict=False):
-        text = f"<image> does this image describe {prompt} ?"
-        inputs = processor_of(model)(text=[text], images=[image], return_tensors="pt")
-        log_probs = log_softmax(model.model(**inputs).logits[0, -1], dim=-1)
+        inputs = text_inputs(family, model, f"<image> does this image describe {prompt} ?", image)
+        log_probs = log_softmax(text_logits(family, model, inputs)[-1], dim=-1)
         torch.testing.assert_close(logit, log_probs[ids("yes")] - log_probs[ids("no")], atol=1e-4, rtol=1e-4)
 
 
-def test_prompt_log_probs_are_of_the_caption(model):
+def test_prompt_log_probs_are_of_the_caption(model, family):
     images, prompt = random_images(1), PROMPTS[2]
-    inputs = processor_of(model)(
-        text=[f"<image> describe this image : {prompt}<eos>"], images=list(images), return_tensors="pt"
-    )
-    log_probs = log_softmax(model.model(**inputs).logits[0, :-1], dim=-1)
-    length = len(prompt.split()) + 1
-    expected = log_probs.gather(1, inputs["input_ids"][0, 1:, None])[-length:].sum()
+    inputs = text_inputs(family, model, f"<image> describe this image : {prompt} <eos>", images[0])
+    log_probs = log_softmax(text_logits(family, model, inputs)[:-1], dim=-1)
+    caption = model.processor.tokenizer.convert_tokens_to_ids([*prompt.split(), "<eos>"])
+    expected = log_probs[-len(caption) :].gather(1, torch.tensor(caption)[:, None]).sum()
     torch.testing.assert_close(model.prompt_log_probs(images, [prompt])[0], expected, atol=1e-3, rtol=1e-5)
 
 
@@ -267,10 +278,9 @@ def test_a_missing_gpu_is_one_sentence(checkpoint, family):
 def test_a_model_is_loaded_in_the_precision_asked_for(checkpoint, family):
     model = load_model(checkpoint, {**FAMILIES[family], "dtype": "bfloat16"})
     assert {parameter.dtype for parameter in model.model.parameters()} == {torch.bfloat16}
-    codes, log_probs = model.sample_images(PROMPTS, [0, 1, 2], 2.0, 1.0)
+    _, log_probs, forced = drawn(family, model, PROMPTS, [0, 1, 2], 2.0, 1.0)
     assert log_probs.dtype == torch.float32
-    forced = model.image_log_probs(PROMPTS, codes).sum(dim=1)
-    torch.testing.assert_close(log_probs, forced.detach(), rtol=0.02, atol=0.0)
+    torch.testing.assert_close(log_probs, forced.sum(dim=1).detach(), rtol=0.02, atol=0.0)
 
 
 def test_answers_must_be_single_tokens(checkpoint, family):
@@ -282,7 +292,7 @@ def test_answers_must_be_single_tokens(checkpoint, family):
 
 
 def test_the_class_of_a_model_is_named_by_its_configuration(checkpoint, family):
-    expected = {"janus": JanusModel, "emu3": Emu3Model}[family]
+    expected = {"janus": JanusModel, "emu3": Emu3Model, "showo": ShowoModel}[family]
     assert type(load_model(checkpoint, FAMILIES[family])) is expected
     for name in ("replication.models.janus.Jannus", "replication.modles.janus.JanusModel"):
         with pytest.raises(SystemExit, match=f"names the class {name}, which cannot be imported"):

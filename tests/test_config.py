@@ -177,19 +177,23 @@ def test_pretraining_settings_only_exist_from_scratch():
 
 def test_families_are_pre_trained_on_the_same_data_with_the_same_budget():
     one = load_stage("base_model", "tiny", "scratch")["pretraining"]
-    other = load_stage("base_model", "tiny", "scratch", overrides=("choices.model=embedded_emu3",))["pretraining"]
-    assert {key for key in one if one[key] != other[key]} == {"untrained", "model"}
-    assert other["model"] == one["model"] | {"image_area": 576}
-    codes = load_stage("base_model", "tiny", "scratch", overrides=("choices.model=embedded_janus_codes",))[
-        "pretraining"
-    ]
-    assert {key for key in one if one[key] != codes[key]} == {"untrained"}
+    added = {
+        "embedded_janus_codes": set(),
+        "embedded_emu3": {"image_area"},
+        "embedded_showo": {"image_area", "decoding_steps", "choice_noise", "likelihood_steps"},
+    }
+    for family, settings in added.items():
+        other = load_stage("base_model", "tiny", "scratch", overrides=(f"choices.model={family}",))["pretraining"]
+        assert {key for key in one if one[key] != other[key]} == {"untrained", *(["model"] if settings else [])}
+        assert {key for key in other["model"] if key not in one["model"]} == settings
+        assert one["model"].items() <= other["model"].items()
+        assert other["model"].get("image_area", 576) == 576
 
 
 def test_released_models_are_not_pre_trained():
-    for model in ("janus_pro_7b", "emu3_gen"):
+    for model, owner in (("janus_pro_7b", "deepseek-community"), ("emu3_gen", "BAAI"), ("showo_512", "showlab")):
         stage = load_stage("base_model", "paper", overrides=(f"choices.model={model}",))
-        assert stage["source"] == "hub" and stage["repository"].startswith(("deepseek-community/", "BAAI/"))
+        assert stage["source"] == "hub" and stage["repository"].startswith(f"{owner}/")
 
 
 @given(st.dictionaries(st.text(), st.one_of(st.integers(), st.floats(allow_nan=False), st.text()), max_size=5))
@@ -263,7 +267,7 @@ def test_the_papers_scale_has_released_models_to_choose_from():
     one = load_stage("candidates", "paper", overrides=overrides)["model"]
     named = {"name": "janus_pro_1b", "repository": "deepseek-community/Janus-Pro-1B", "revision": "abc"}
     assert one == seven | named and seven["repository"] == "deepseek-community/Janus-Pro-7B"
-    assert load_stage("base_model", "paper", overrides=overrides) == {"source": "hub", **named}
+    assert load_stage("base_model", "paper", overrides=overrides) == {"source": "hub", **named, "parts": {}}
 
 
 def test_the_papers_scale_trains_for_the_papers_epochs_and_replays_at_epoch_10():

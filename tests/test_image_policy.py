@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from families import HEADS, LANGUAGE_MODELS, drawing_inputs, next_code_logits
+from families import HEADS, LANGUAGE_MODELS, code_logits_alone, drawing_inputs
 from settings import FAMILIES
 from torch.nn.functional import cross_entropy, log_softmax
 from trl.trainer.utils import add_fused_lm_head
@@ -38,7 +38,7 @@ def padded_rows(policy, codes):
 def test_joint_vocabulary_offsets_text(model, family):
     policy = model.image_policy("language_model")
     text = [drawing_inputs(family, model, [prompt])[0][0].tolist() for prompt in PROMPTS]
-    assert policy.prompt_ids(PROMPTS) == [[CODEBOOK_SIZE + i for i in ids] for ids in text]
+    assert policy.prompt_ids(PROMPTS) == [[model.num_codes + i for i in ids] for ids in text]
 
 
 def test_policy_and_backbone_agree_and_the_last_of_the_prompt_predicts_code_1(model, family, codes):
@@ -51,8 +51,8 @@ def test_policy_and_backbone_agree_and_the_last_of_the_prompt_predicts_code_1(mo
 
     model.model.double()
     for number in (0, 5, 6, 35):  # the first code, the last of a row, the first of the next, the last of all
-        before, code = codes[0, :number].tolist(), codes[0, number]
-        plain = log_softmax(next_code_logits(family, model, PROMPTS[0], before), dim=-1)[code]
+        plain = code_logits_alone(family, model, PROMPTS[0], codes[0].tolist(), number)
+        plain = log_softmax(plain, dim=-1)[codes[0, number]]
         torch.testing.assert_close(ours[0, number].double(), plain, atol=1e-4, rtol=1e-4)
 
 

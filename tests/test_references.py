@@ -7,13 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from families import next_code_logits
+from families import code_logits_alone
 from settings import DPO, FAMILIES, SFT
 from torch.nn.functional import logsigmoid
 
 from replication import post_training, trainers
 from replication.models.emu3 import Emu3Backbone
 from replication.models.janus import JanusBackbone
+from replication.models.showo import ShowoBackbone, ShowoModel
 from replication.models.tiny import CODEBOOK_SIZE
 
 PROMPTS = ["an image of a triangle", "a picture of a striped purple triangle"]
@@ -44,7 +45,7 @@ def reference_log_probs(model, prompt, codes):
     exact.model = copy.deepcopy(model.model).double()
     codes = codes.tolist()
     for number, code in enumerate(codes):
-        logits = next_code_logits(exact.name.lower(), exact, prompt, codes[:number])
+        logits = code_logits_alone(exact.name.lower(), exact, prompt, codes, number)
         log_probs.append((logits[code] - logits.exp().sum().log()).item())
     return log_probs
 
@@ -69,7 +70,7 @@ def dpo_loss_and_reference(model, folder):
     reference = [log_probs.sum(dim=1) for log_probs in references(model)]
     with torch.no_grad():
         for parameter in model.language_model.parameters():
-            parameter.mul_(1.05)
+            parameter.mul_(1.2)
     chosen, rejected = references(model)
     margins = (chosen.sum(dim=1) - reference[0]) - (rejected.sum(dim=1) - reference[1])
     expected = -logsigmoid(0.1 * margins).mean() - 0.5 * chosen.mean()
@@ -121,7 +122,7 @@ def guided_logits_in_the_loss(monkeypatch):
 
     def mutate(forward):
         def guided(backbone, input_ids, attention_mask=None, position_ids=None, use_cache=False):
-            pads = torch.where(input_ids < CODEBOOK_SIZE, input_ids, CODEBOOK_SIZE)
+            pads = torch.where(input_ids < backbone.num_codes, input_ids, backbone.num_codes)
             output = forward(backbone, input_ids, attention_mask, position_ids, use_cache)
             unconditional = forward(backbone, pads, attention_mask, position_ids, use_cache).last_hidden_state
             output.last_hidden_state = unconditional + 5 * (output.last_hidden_state - unconditional)
@@ -129,7 +130,7 @@ def guided_logits_in_the_loss(monkeypatch):
 
         return guided
 
-    for backbone in (JanusBackbone, Emu3Backbone):
+    for backbone in (JanusBackbone, Emu3Backbone, ShowoBackbone):
         monkeypatch.setattr(backbone, "forward", mutate(backbone.forward))
 
 
@@ -140,6 +141,8 @@ def text_embeddings_for_image_codes(monkeypatch):
 
     for backbone in (JanusBackbone, Emu3Backbone):
         monkeypatch.setattr(backbone, "embed", embed)
+    image_ids = ShowoModel.image_ids
+    monkeypatch.setattr(ShowoModel, "image_ids", lambda model, *ids: image_ids(model, *ids) % model.first_code)
 
 
 @pytest.mark.parametrize(

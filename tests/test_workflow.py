@@ -455,18 +455,22 @@ def test_bases_from_scratch_need_no_shipped_model(checkout):
     assert "replication/models/tiny.py" in done.stdout and "emu3" not in done.stdout
 
 
-def test_a_family_is_chosen_by_configuration_alone(checkout):
+@pytest.mark.parametrize(
+    ("name", "class_name"),
+    [("emu3", "replication.models.emu3.Emu3Model"), ("showo", "replication.models.showo.ShowoModel")],
+)
+def test_a_family_is_chosen_by_configuration_alone(checkout, name, class_name):
     """Its base models are pre-trained by the same rules, and every station reads its class."""
-    target = "results/smoke/family=embedded_emu3/sft/seed=0/evaluation/metrics.csv"
-    text = dry_run(checkout, target, *SMOKE, "base=scratch", "family=embedded_emu3")
+    target = f"results/smoke/family=embedded_{name}/sft/seed=0/evaluation/metrics.csv"
+    text = dry_run(checkout, target, *SMOKE, "base=scratch", f"family=embedded_{name}")
     (pretraining,) = {config for config in re.findall(r"replication\.base_model --config '(.*?)'", text)}
-    assert json.loads(pretraining)["pretraining"]["untrained"] == "replication.models.tiny_emu3.new_unified"
+    assert json.loads(pretraining)["pretraining"]["untrained"] == f"replication.models.tiny_{name}.new_unified"
     for station in ("candidates", "post_training", "evaluation"):
         command = re.search(rf"python -m replication\.{station} --config '(.*?)'", text)
-        assert json.loads(command[1])["model"]["class"] == "replication.models.emu3.Emu3Model"
+        assert json.loads(command[1])["model"]["class"] == class_name
     for rule in ("base_model", "candidates", "post_training"):
         block = text[text.index(f"rule {rule}:") :]
-        assert "replication/models/emu3.py" in re.search(r"input: (.*)", block)[1].split(", ")
+        assert f"replication/models/{name}.py" in re.search(r"input: (.*)", block)[1].split(", ")
 
 
 @pytest.fixture(scope="session")

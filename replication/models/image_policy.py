@@ -47,7 +47,7 @@ class ImageBackbone(nn.Module):
 
 
 class ImagePolicy(PreTrainedModel):
-    """pi(x | y) over the joint vocabulary; shares its parameters with `unified`, an `AutoregressiveModel`.
+    """pi(x | y) over the joint vocabulary; shares its parameters with `unified`, a `WordedModel`.
 
     backbone: the family's `ImageBackbone`. trained_modules: regular expression that the names of the backbone's trained parameters
     begin with; `language_model` in the paper (section 3). All other parameters of the unified model are frozen, and what the
@@ -61,7 +61,9 @@ class ImagePolicy(PreTrainedModel):
     _supports_sdpa = True
 
     def __init__(self, unified, backbone, trained_modules):
-        super().__init__(ImagePolicyConfig(vocab_size=unified.num_codes + unified.model.config.text_config.vocab_size))
+        super().__init__(
+            ImagePolicyConfig(vocab_size=unified.num_codes + unified.model.get_input_embeddings().num_embeddings)
+        )
         self.unified = unified
         self.backbone = backbone
         self.generation_config = GenerationConfig()

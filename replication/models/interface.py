@@ -33,7 +33,8 @@ class UnifiedModel(ABC):
 
     @abstractmethod
     def sample_images(self, prompts, seeds, guidance_scale, temperature):
-        """One image per prompt and seed: codes (B, T) int64 and log pi(x | y) (B,), without guidance at temperature 1.
+        """One image per prompt and seed: codes (B, T) int64 and log pi(x | y) (B,), without guidance at temperature 1; of a
+        family that draws codes in no fixed order, in the order in which they were drawn.
 
         The image of a seed is the same alone, in any batch and in any order. Prompts may repeat.
         """
@@ -60,7 +61,8 @@ class UnifiedModel(ABC):
 
     @abstractmethod
     def image_log_probs(self, prompts, codes):
-        """log pi(x_t | x_<t, y) of every code, (B, T): teacher forced, differentiable, no guidance."""
+        """log pi(x_t | x_<t, y) of every code, (B, T): teacher forced, differentiable, no guidance. A family without a fixed
+        order gives each code what comes before it in one that the prompt names."""
 
     @abstractmethod
     def prompt_log_probs(self, images, prompts):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from tqdm import trange
 
-from replication.models.autoregressive import AutoregressiveModel
+from replication.models.worded import WordedModel
 from replication.pretraining.tokenizer import encode, to_pixel_values
 from replication.scenes import SUBTASKS
 from replication.scenes.grammar import LONGEST_PROMPT, Meaning, holds
@@ -39,7 +39,7 @@ def _training_near_miss(meaning: Meaning, rng: np.random.Generator) -> Meaning:
 
 
 def text_to_image_pairs(
-    unified: AutoregressiveModel, number: int, caption_noise: float, seed: int
+    unified: WordedModel, number: int, caption_noise: float, seed: int
 ) -> tuple[list[str], torch.Tensor]:
     """Captions and image codes (number, 36) of training scenes; a share `caption_noise` of captions is a near miss."""
     rng = np.random.default_rng((seed, 2))
@@ -77,16 +77,18 @@ class QuestionWriter:
     statements of the same subtask.
     """
 
-    def __init__(self, unified: AutoregressiveModel):
+    def __init__(self, unified: WordedModel):
         self.tokenizer, self.question, self.caption = unified.processor.tokenizer, unified.question, unified.caption
+        self.seen_at_once = unified.seen_at_once
         ids = self.tokenizer.convert_tokens_to_ids
         blank = np.zeros((1, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
         self.prefix = self.tokenizer(unified.ask(blank, ""))["input_ids"]
-        self.image_start = self.prefix.index(self.tokenizer.image_token_id)
+        self.image_start = self.prefix.index(unified.image_token_id)
         # every batch has the longest possible rows, so that the compiled losses see one shape
         asked = len(self.question.split()) - 1 + LONGEST_PROMPT
         self.length = len(self.prefix) + len(self.caption.split()) + LONGEST_PROMPT + 3 * asked
-        self.yes, self.no, self.eos, self.pad = ids("yes"), ids("no"), ids("<eos>"), ids("<pad>")
+        self.yes, self.no = ids("yes"), ids("no")
+        self.eos, self.pad = self.tokenizer.eos_token_id, self.tokenizer.pad_token_id
 
     def _ids(self, text: str) -> list[int]:
         return self.tokenizer.convert_tokens_to_ids(text.split())
@@ -145,11 +147,12 @@ class QuestionWriter:
         same = segment_ids[:, :, None] == segment_ids[:, None, :]
         image = (segment_ids == 0)[:, None, :]
         causal = torch.ones(length, length, dtype=torch.bool).tril()
+        together = self.seen_at_once(input_ids)
         return Understanding(
             to_pixel_values(render(scenes, rng)),
             input_ids,
             labels,
             position_ids,
-            ((same | image) & causal)[:, None],
+            (((same | image) & causal) | (together[:, :, None] & together[:, None, :]))[:, None],
             self.image_start,
         )

@@ -9,21 +9,25 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from replication.files import atomic_file
-from replication.models.autoregressive import AutoregressiveModel
+from replication.models.worded import WordedModel
 from replication.pretraining.data import IGNORED, QuestionWriter, Understanding, text_to_image_pairs
 from replication.scenes.grammar import LONGEST_PROMPT
 
 
 def generation_loss(
-    unified: AutoregressiveModel, input_ids: torch.Tensor, attention_mask: torch.Tensor, codes: torch.Tensor
+    unified: WordedModel,
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor,
+    codes: torch.Tensor,
+    learnt: torch.Tensor,
 ) -> torch.Tensor:
-    """Mean cross-entropy of image codes (B, T) after left-padded prompts, whose last token predicts code 1."""
+    """Mean cross-entropy of image codes (B, T) after left-padded prompts, as `training_codes` gives them."""
     logits = unified.drawn_logits(input_ids, attention_mask, codes)
-    return F.cross_entropy(logits.flatten(0, 1), codes.flatten())
+    return F.cross_entropy(logits.flatten(0, 1), learnt.flatten(), ignore_index=IGNORED)
 
 
 def understanding_loss(
-    unified: AutoregressiveModel, batch: Understanding, yes: int, no: int
+    unified: WordedModel, batch: Understanding, yes: int, no: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean cross-entropy of the caption tokens, and of the yes/no answers, each read in its own segment."""
     features = unified.embed_images(batch.pixel_values)
@@ -43,7 +47,7 @@ def understanding_loss(
 
 
 def train_jointly(
-    unified: AutoregressiveModel,
+    unified: WordedModel,
     seed: int,
     steps: int,
     batch_size: int,
@@ -73,14 +77,14 @@ def train_jointly(
     captions, codes = text_to_image_pairs(unified, text_to_image_examples, caption_noise, seed)
     writer = QuestionWriter(unified)
     longest = LONGEST_PROMPT + len(unified.generation_ids([""])[0])
-    model.model.vqmodel.requires_grad_(False)
+    unified.vqmodel.requires_grad_(False)
     unified.adopt_codebook()
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, betas=(0.9, 0.95), weight_decay=weight_decay)
     image_loss_of = torch.compile(generation_loss) if compiled else generation_loss
     text_losses_of = torch.compile(understanding_loss) if compiled else understanding_loss
     model.train()
-    model.model.vqmodel.eval()  # or else batches would change what it remembers of pictures
+    unified.vqmodel.eval()  # or else batches would change what it remembers of pictures
     first = _resume(model, optimizer, progress_folder)
     progress = tqdm(range(first, steps), initial=first, total=steps, desc="pre-training", unit="step", mininterval=5)
     for step in progress:
@@ -92,7 +96,7 @@ def train_jointly(
         dropped = torch.from_numpy(rng.random(batch_size) < condition_dropout)
         input_ids = torch.where(dropped[:, None], unified.unconditional_ids(input_ids), input_ids)
         batch = writer.batch(understanding_batch_size, min(0.9, step / near_misses_from_step), rng)
-        image_loss = image_loss_of(unified, input_ids, attention_mask, codes[rows])
+        image_loss = image_loss_of(unified, input_ids, attention_mask, *unified.training_codes(codes[rows], rng))
         caption_loss, answer_loss = text_losses_of(unified, batch, writer.yes, writer.no)
         loss = image_loss_weight * image_loss + caption_loss + answer_loss
         if not torch.isfinite(loss):

@@ -3,14 +3,14 @@
 import numpy as np
 import pandas as pd
 
-from replication.models.autoregressive import AutoregressiveModel
+from replication.models.worded import WordedModel
 from replication.pretraining.tokenizer import encode
 from replication.prompts import probe_set, prompt_table
 from replication.scenes import STRATA, SUBTASKS
 from replication.scenes.oracle import judge
 
 
-def measure_quality(unified: AutoregressiveModel, seed: int, prompts_per_subtask: int) -> pd.DataFrame:
+def measure_quality(unified: WordedModel, seed: int, prompts_per_subtask: int) -> pd.DataFrame:
     """Long table metric, subtask, value, n.
 
     understanding_balanced_accuracy: verdicts on held-out rendered scenes against near misses.

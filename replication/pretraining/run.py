@@ -26,7 +26,7 @@ def pretrain(config: dict, seed: int, output: Path) -> None:
     torch.use_deterministic_algorithms(True)
     progress = output.with_name(f"{output.name}.progress")
     unified = get_method(config["untrained"])(seed, config["model"])
-    vqmodel = unified.model.model.vqmodel
+    vqmodel = unified.vqmodel
     tokenizer_path = progress / "tokenizer.safetensors"
     if tokenizer_path.exists():
         vqmodel.load_state_dict(load_file(tokenizer_path))

@@ -5,7 +5,8 @@ generation branch then learns their noise instead of the prompt. So codes are cl
 encoder learns to name a patch's cluster, the decoder to draw the picture from the clusters' vectors.
 
 transformers' quantisers look codes up by Euclidean distance; that of Janus decodes them l2-normalised. Both agree when the
-codebook lies on the unit sphere, so its rows are normalised after every step.
+codebook lies on the unit sphere, so its rows are normalised after every step. The codes of a lookup-free quantiser are the corners
+of a cube, which stay where they are; to name one of them is to name each of its signs.
 """
 
 import numpy as np
@@ -13,8 +14,8 @@ import torch
 from torch.nn import functional as F
 from tqdm import trange
 
-from replication.models.autoregressive import AutoregressiveModel
 from replication.models.tiny import PATCH_SIZE
+from replication.models.worded import WordedModel
 from replication.scenes import SUBTASKS
 from replication.scenes.renderer import render
 from replication.scenes.world import add_distractors, sample_scene, sample_split_meaning
@@ -38,30 +39,35 @@ def random_pictures(number: int, rng: np.random.Generator) -> np.ndarray:
     return render(scenes, rng)
 
 
-def train_tokenizer(unified: AutoregressiveModel, seed: int, steps: int, batch_size: int, learning_rate: float) -> None:
+def train_tokenizer(unified: WordedModel, seed: int, steps: int, batch_size: int, learning_rate: float) -> None:
     """Train the model's image tokenizer in place: reconstruction (L1 + L2) from the right codes, cross-entropy of naming them.
 
     One-cycle learning rate. Codes beyond the number of patches that look different stay unused.
     """
-    rng, vqmodel = np.random.default_rng((seed, 1)), unified.model.model.vqmodel
+    rng, vqmodel = np.random.default_rng((seed, 1)), unified.vqmodel
     vqmodel.train()
     optimizer = torch.optim.AdamW(vqmodel.parameters(), lr=learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, steps, pct_start=0.1)
     codebook = unified.codebook
-    torch.nn.init.normal_(codebook)
+    learnt = codebook.requires_grad
+    if learnt:
+        torch.nn.init.normal_(codebook)
     pixels = to_pixel_values(random_pictures(2000, rng))
     centres = _different_patches(pixels, len(codebook))
-    counts = torch.bincount(torch.cdist(_patches(pixels), centres).argmin(dim=1), minlength=len(centres))
+    names = len(centres) if learnt else len(codebook)  # signs make a name of every code, used or not
+    counts = torch.bincount(torch.cdist(_patches(pixels), centres).argmin(dim=1), minlength=names)
     weights = counts.clamp(min=1).float().rsqrt()  # else the background drowns the rest
     progress = trange(steps, desc="image tokenizer", unit="step", mininterval=5)
     for step in progress:
-        with torch.no_grad():
-            codebook.copy_(F.normalize(codebook, dim=1))
+        if learnt:
+            with torch.no_grad():
+                codebook.copy_(F.normalize(codebook, dim=1))
         pixels = to_pixel_values(random_pictures(batch_size, rng))
         codes = torch.cdist(_patches(pixels), centres).argmin(dim=1)
         latents = F.normalize(unified.image_latents(pixels), dim=1)
         vectors = latents.flatten(2).transpose(1, 2).flatten(0, 1)
-        naming = F.cross_entropy(vectors @ codebook[: len(centres)].T / TEMPERATURE, codes, weight=weights)
+        directions = codebook if learnt else F.normalize(codebook, dim=1)
+        naming = F.cross_entropy(vectors @ directions[:names].T / TEMPERATURE, codes, weight=weights)
         quantised = codebook[codes].view(len(pixels), -1, codebook.shape[1]).transpose(1, 2).view_as(latents)
         reconstruction = unified.paint_latents(quantised)
         drawing = F.mse_loss(reconstruction, pixels) + 0.5 * F.l1_loss(reconstruction, pixels)
@@ -72,10 +78,11 @@ def train_tokenizer(unified: AutoregressiveModel, seed: int, steps: int, batch_s
         schedule.step()
         if step % 20 == 0:
             progress.set_postfix(naming=f"{naming.item():.4f}", drawing=f"{drawing.item():.4f}", codes=len(centres))
-    with torch.no_grad():
-        codebook.copy_(F.normalize(codebook, dim=1))
-        # an unused code must never be the nearest: it repeats the first one, and the lookup takes the first of equals
-        codebook[len(centres) :] = codebook[0]
+    if learnt:
+        with torch.no_grad():
+            codebook.copy_(F.normalize(codebook, dim=1))
+            # an unused code must never be the nearest: it repeats the first one, and the lookup takes the first of equals
+            codebook[len(centres) :] = codebook[0]
     vqmodel.eval()
 
 
@@ -96,6 +103,6 @@ def _different_patches(pixels: torch.Tensor, most: int) -> torch.Tensor:
 
 
 @torch.no_grad()
-def encode(unified: AutoregressiveModel, images: np.ndarray, batch_size: int = 256) -> torch.Tensor:
+def encode(unified: WordedModel, images: np.ndarray, batch_size: int = 256) -> torch.Tensor:
     """Image codes of pictures: (B, H, W, 3) uint8 -> (B, 36) int64."""
     return torch.cat([unified.encode_pixels(pixels) for pixels in to_pixel_values(images).split(batch_size)])
