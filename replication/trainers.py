@@ -14,7 +14,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.distributed.tensor import DTensor
 from torch.nn import Parameter
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import TrainerCallback
+from transformers import PreTrainedModel, TrainerCallback
 from trl import DPOTrainer, SFTTrainer
 
 from replication.corruption import named_rng
@@ -38,7 +38,9 @@ def put_together(policy, main, dtype):
             if main:
                 module, _, own = name.rpartition(".")
                 policy.get_submodule(module).register_parameter(own, Parameter(whole.to("cpu", dtype)))
-    policy.unified.model.tie_weights()  # with what has the same weights and is no part of the policy
+    for module in policy.unified.model.modules():
+        if isinstance(module, PreTrainedModel):
+            module.tie_weights()  # with what has the same weights and is no part of the policy
 
 
 class PreTokenized:

@@ -107,7 +107,7 @@ def test_a_judge_is_one_class_and_one_file(checkout):
     oracle = inputs_of(dry_run(checkout, TARGET.format("sft"), "--config", "preset=smoke"), "evaluation")
     assert not hub & set(oracle) and "replication/scenes/oracle.py" in oracle
     paper = dry_run(checkout, "results/paper/sft/seed=0/evaluation/metrics.csv", "--config", "preset=paper")
-    assert hub < set(inputs_of(paper, "evaluation")) and not hub & set(inputs_of(paper, "candidates"))
+    assert hub < set(inputs_of(paper, "evaluation_shard")) and not hub & set(inputs_of(paper, "candidates"))
 
 
 def test_an_evaluation_with_both_is_theirs(checkout):
