@@ -13,35 +13,15 @@ DPO begins at ln 2.
 """
 
 import torch
-from torch import nn
 from torch.nn.functional import linear, log_softmax, pad
 from transformers import DynamicCache
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from replication.masked_sampling import hidden_counts, random_orders, sample_in_parallel
-from replication.models.image_policy import ImageBackbone, ImagePolicy
+from replication.models.image_policy import CodeHead, ImageBackbone, ImagePolicy
 from replication.models.showo_checkpoint import IMAGE, Showo, ShowoProcessor, square_pictures
 from replication.models.worded import WordedModel, at_least_single
 from replication.sampling import image_seed, position_ids
-
-
-class CodeHead(nn.Module):
-    """The rows of the language model's head that are image codes, as a linear layer without weights of its own."""
-
-    def __init__(self, lm_head, codes):
-        super().__init__()
-        self.lm_head, self.codes = lm_head, codes
-
-    @property
-    def weight(self):
-        return self.lm_head.weight[self.codes]
-
-    @property
-    def bias(self):
-        return self.lm_head.bias[self.codes]
-
-    def forward(self, hidden_states):
-        return linear(hidden_states, self.weight, self.bias)
 
 
 class ShowoBackbone(ImageBackbone):
@@ -49,7 +29,7 @@ class ShowoBackbone(ImageBackbone):
 
     def __init__(self, unified):
         super().__init__(unified.language_model, unified.num_codes)
-        self.unified, self.generation_head = unified, unified.generation_head
+        self.unified, self.generation_head = unified, CodeHead(unified.model.lm_head, unified.code_ids)
 
     @property
     def last_layer(self):
@@ -99,7 +79,7 @@ class ShowoModel(WordedModel):
         super().__init__(model, processor, *wording, **options)
         for steps in (decoding_steps, likelihood_steps):
             hidden_counts(self.codes_per_image, steps)
-        self.generation_head = CodeHead(model.lm_head, slice(self.first_code, self.first_code + self.num_codes))
+        self.code_ids = slice(self.first_code, self.first_code + self.num_codes)
 
     @property
     def begin(self):
@@ -182,7 +162,8 @@ class ShowoModel(WordedModel):
         return self.read(self.image_ids(input_ids, codes), attention_mask)[:, -codes.shape[1] - 1 : -1]
 
     def code_logits(self, hidden_states):
-        return self.generation_head(hidden_states)
+        head = self.model.lm_head
+        return linear(hidden_states, head.weight[self.code_ids], head.bias[self.code_ids])
 
     def drawn_logits(self, input_ids, attention_mask, codes):
         return self.code_logits(self.drawn_states(input_ids, attention_mask, codes))
