@@ -1,6 +1,8 @@
 """The masked-diffusion family: how it reads, draws and is trained, and a checkpoint in the released layout."""
 
+import json
 import math
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -352,6 +354,19 @@ def test_written_answers_are_the_likeliest_words_in_turn(released):
             written.append(word.item())
             ids = torch.cat([ids, word[None, None]], dim=1)
         assert answer == model.processor.tokenizer.decode(written, skip_special_tokens=True)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"w_clip_vit": True}, {"vocab_size": None}], ids=["another encoder", "another model"]
+)
+def test_checkpoints_of_other_models_are_one_sentence(released, tmp_path, changes):
+    path = shutil.copytree(released, tmp_path / "other")
+    config = json.loads((path / "config.json").read_text()) | changes
+    (path / "config.json").write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
+    with pytest.raises(
+        SystemExit, match="is not a readable Showo checkpoint, .*: its config.json is not that of a Show-o"
+    ):
+        load_model(path, SHOWO_MODEL)
 
 
 def test_a_vocabulary_of_another_size_is_refused(released):

@@ -4,12 +4,11 @@ One vocabulary holds words and image codes, as in Emu3, but codes are not predic
 as a mask token, is predicted in its own place from all codes that are seen. Text is read causally; the tokens of an image, with
 the marks around it, see one another and all before them. Padding is never seen, wherever it stands, and takes no position.
 
-Likelihoods. log pi(x | y) is estimated by one random order of the codes in `likelihood_steps` steps of the cosine schedule: each
-code is predicted once, given those of earlier steps, and the sum over codes is the exact log-probability that decoding in this
-order draws the image. Its mean over orders is a lower bound of log pi(x | y), which rises to the any-order bound (as many
-steps as codes); Show-o's own loss, the masked cross-entropy of pre-training, weighs the same terms by how much is hidden. The order
-is a function of the request alone, so policy and reference, and chosen and rejected images of a prompt, have the same one, and
-DPO begins at ln 2.
+pi(x | y) is over image codes only, renormalised among them: the distribution that images are drawn from. Its logarithm is that of
+one random order of the codes in `likelihood_steps` steps of the cosine schedule: each code is predicted once, given those of earlier
+steps, and the sum over codes is the exact log-probability that decoding in this order draws the image. The order is a function
+of the request alone, so policy and reference, and chosen and rejected images of a prompt, have the same one, and DPO begins
+at ln 2. What this estimates and how well: docs/masked_likelihood.md.
 """
 
 import torch
@@ -56,8 +55,9 @@ class ShowoBackbone(ImageBackbone):
 class ShowoModel(WordedModel):
     """A Show-o checkpoint.
 
-    image_area: pixels of the square images that are drawn, and seen. decoding_steps: in how many steps an image is drawn. choice_noise: how
-    much chance decides which draws stay; 0 keeps the most confident, much keeps any. likelihood_steps: in how many its likelihood is estimated.
+    image_area: pixels of the square images that are drawn, and seen. decoding_steps: in how many steps an image is drawn.
+    choice_noise: how much chance decides which draws stay; 0 keeps the most confident, a large one keeps any.
+    likelihood_steps: in how many steps its likelihood is estimated.
     Raises ValueError when the vocabulary is not words, image codes and a mask token one after the other, or for more steps than
     codes.
     """
