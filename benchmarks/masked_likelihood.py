@@ -48,8 +48,6 @@ def trained_copy(model, prompts, codes, steps=5, learning_rate=3e-4):
     """A copy of the model after a few steps of SFT on `codes` (prompts, T)."""
     trained = copy.copy(model)
     trained.model = copy.deepcopy(model.model)
-    trained.generation_head = copy.deepcopy(model.generation_head)
-    trained.generation_head.lm_head = trained.model.lm_head
     optimizer = torch.optim.AdamW(trained_parameters(trained, "language_model").values(), lr=learning_rate)
     for _ in range(steps):
         loss = -trained.image_log_probs(prompts, codes).mean()

@@ -4,6 +4,7 @@ LlamaTokenizerFast, its special tokens, chat template, default system prompt, ge
 import json
 
 import torch
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch.nn.functional import cross_entropy
 from transformers import (
@@ -20,12 +21,15 @@ from transformers import (
     JanusVisionConfig,
     JanusVQVAEConfig,
     LlamaConfig,
+    PhiConfig,
+    PhiForCausalLM,
     PreTrainedTokenizerFast,
 )
 from transformers.models.janus.image_processing_pil_janus import JanusImageProcessorPil
 
 from replication.config import load_stage
 from replication.models.janus import JanusModel
+from replication.models.magvit import Magvit, MagvitConfig
 
 IMAGE_SIZE, PATCH_SIZE, CODEBOOK_SIZE, HIDDEN_SIZE = 24, 4, 64, 32
 NUM_IMAGE_TOKENS = (IMAGE_SIZE // PATCH_SIZE) ** 2
@@ -216,3 +220,52 @@ def new_emu3_checkpoint(path, seed=0):
     model.save_pretrained(path, max_shard_size="300KB")
     images = Emu3ImageProcessor(min_pixels=24 * 24, max_pixels=64 * 64)
     Emu3Processor(images, tokenizer).save_pretrained(path)
+
+
+SHOWO_MODEL = load_stage("candidates", "paper", overrides=("choices.model=showo_512",))["model"] | {
+    "device": "cpu",
+    "dtype": "float32",
+    "image_area": 8 * 8,  # 16 codes of 2 x 2 pixels
+    "decoding_steps": 6,
+}
+
+
+def new_showo_checkpoint(path, seed=0):
+    """A random checkpoint as the hub's three repositories put together: configurations that say what those of the hub say, and
+    the text tokenizer without the words that Show-o adds."""
+    (path / "phi-1_5").mkdir(parents=True)
+    (path / "magvitv2").mkdir()
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=["<|endoftext|>"], initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator([" Yes No"] * 9 + PROMPTS, trainer)
+    special_tokens = {f"{name}_token": "<|endoftext|>" for name in ("bos", "eos", "unk")}
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, **special_tokens
+    )
+    tokenizer.save_pretrained(path / "phi-1_5")
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
+    PhiConfig(vocab_size=320, **sizes).save_pretrained(path / "phi-1_5")  # another vocabulary, no qk_layernorm
+    words, bits = len(tokenizer) + 10, 5
+    magvit = {"bits": bits, "channels": 32, "encoder_multipliers": [1, 1], "encoder_blocks": [2, 1]}
+    magvit |= {"decoder_multipliers": [1, 1], "decoder_blocks": [1, 2]}
+    (path / "magvitv2" / "config.json").write_text(
+        json.dumps({"_class_name": "MAGVITv2", "_version": "0.0.1", **magvit})
+    )
+    config = {
+        "_class_name": "Showo",
+        "llm_vocab_size": len(tokenizer),
+        "codebook_size": 2**bits,
+        "vocab_size": words + 2**bits + 1,
+    }
+    (path / "config.json").write_text(json.dumps({**config, "mask_token_id": words + 2**bits, "num_vq_tokens": 256}))
+    torch.manual_seed(seed)
+    showo = PhiForCausalLM(
+        PhiConfig(vocab_size=config["vocab_size"], qk_layernorm=True, initializer_range=0.2, **sizes)
+    )
+    save_file({f"showo.{name}": value for name, value in showo.state_dict().items()}, path / "model.safetensors")
+    save_file(Magvit(MagvitConfig(**magvit)).state_dict(), path / "magvitv2" / "model.safetensors")

@@ -8,11 +8,12 @@ import time
 
 import huggingface_hub.constants
 import pytest
-from hub_checkpoints import HUB_MODEL, new_hub_checkpoint
+from hub_checkpoints import HUB_MODEL, SHOWO_MODEL, new_hub_checkpoint, new_showo_checkpoint
 from loopback import a_hub, serve
 
 from replication import hub
 from replication.models.checkpoint_checks import weight_files
+from replication.models.interface import load_model
 from replication.models.janus import JanusModel
 
 REPOSITORY, COMMIT = "them/janus", "0123456789abcdef0123456789abcdef01234567"
@@ -61,6 +62,32 @@ def test_a_checkpoint_is_downloaded_without_pickles_and_loads(released, at, monk
     JanusModel.load(output, HUB_MODEL)
     at("http://127.0.0.1:9")  # nobody listens; what is here is not asked for again
     run_station(monkeypatch, tmp_path)
+
+
+def test_the_parts_of_a_model_become_folders_of_it(at, monkeypatch, tmp_path):
+    """Show-o lies in three repositories, of which the text tokenizer's has weights that nobody needs."""
+    new_showo_checkpoint(tmp_path / "released")
+    places, parts = {}, {}
+    for name, part in {"": {}, **SHOWO_MODEL["parts"]}.items():
+        files = {file.name: file.read_bytes() for file in (tmp_path / "released" / name).iterdir() if file.is_file()}
+        repository = part.get("repository", SHOWO_MODEL["repository"])
+        places[repository, COMMIT] = {**files, **({"model.safetensors": b"none"} if name == "phi-1_5" else {})}
+        parts |= {name: {**part, "revision": COMMIT}} if name else {}
+    config = {"name": "showo", "repository": SHOWO_MODEL["repository"], "revision": COMMIT, "parts": parts}
+    command = ["hub", "--config", json.dumps(config), "--downloads", str(tmp_path / "downloads")]
+    monkeypatch.setattr("sys.argv", [*command, "--output", str(tmp_path / "model")])
+    with serve(a_hub(places)) as (address, asked):
+        at(address)
+        hub.main()
+    assert not any(path.startswith("/microsoft/phi-1_5/resolve") and "safetensors" in path for path in asked)
+    unified = load_model(tmp_path / "model", SHOWO_MODEL)
+    assert unified.codes_per_image == 16
+    config["parts"]["magvitv2"]["revision"] = "main"
+    monkeypatch.setattr(
+        "sys.argv", ["hub", "--config", json.dumps(config), *command[3:], "--output", str(tmp_path / "again")]
+    )
+    with pytest.raises(SystemExit, match="The revision of showlab/magvitv2 is 'main', but must be a commit"):
+        hub.main()
 
 
 def test_an_interrupted_download_goes_on_from_its_parts(released, at, monkeypatch, tmp_path):

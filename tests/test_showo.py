@@ -2,19 +2,20 @@
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from families import hidden_code_logits, likelihood_order
-from safetensors.torch import load_file, save_file
+from hub_checkpoints import SHOWO_MODEL, new_showo_checkpoint
+from safetensors.torch import load_file
 from settings import DPO, FAMILIES, SFT
 from test_references import dpo_loss_and_reference, new_trainer, sft_loss_and_reference, trl_loss
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.nn.functional import cross_entropy, log_softmax
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
-from transformers import PhiConfig, PhiForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from replication import masked_sampling, post_training
 from replication.dynamics.gradients import (
@@ -27,7 +28,7 @@ from replication.dynamics.gradients import (
 from replication.masked_sampling import hidden_counts, random_orders
 from replication.models import tiny_showo
 from replication.models.interface import load_model
-from replication.models.magvit import LookupFreeQuantizer, Magvit, MagvitConfig
+from replication.models.magvit import LookupFreeQuantizer
 from replication.models.showo import ShowoBackbone, ShowoModel
 from replication.models.showo_checkpoint import Showo
 from replication.pretraining.joint import generation_loss
@@ -298,69 +299,15 @@ def test_what_the_kernel_differentiates_agrees_with_itself_and_with_finite_diffe
 # A checkpoint in the released layout
 
 
-def write_released(path, seed=0):
-    """A random checkpoint as the hub's three repositories put together: configurations that say what those of the hub say, and
-    the text tokenizer without the words that Show-o adds."""
-    (path / "phi-1_5").mkdir(parents=True)
-    (path / "magvitv2").mkdir()
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=300, special_tokens=["<|endoftext|>"], initial_alphabet=alphabet, show_progress=False
-    )
-    tokenizer.train_from_iterator([" Yes No"] * 9 + PROMPTS, trainer)
-    special_tokens = {f"{name}_token": "<|endoftext|>" for name in ("bos", "eos", "unk")}
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, **special_tokens
-    )
-    tokenizer.save_pretrained(path / "phi-1_5")
-    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
-    PhiConfig(vocab_size=320, **sizes).save_pretrained(
-        path / "phi-1_5"
-    )  # without qk_layernorm, and of another vocabulary
-    words, bits = len(tokenizer) + 10, 5
-    magvit = {"bits": bits, "channels": 32, "encoder_multipliers": [1, 1], "encoder_blocks": [2, 1]}
-    magvit |= {"decoder_multipliers": [1, 1], "decoder_blocks": [1, 2]}
-    (path / "magvitv2" / "config.json").write_text(
-        json.dumps({"_class_name": "MAGVITv2", "_version": "0.0.1", **magvit})
-    )
-    config = {
-        "_class_name": "Showo",
-        "llm_vocab_size": len(tokenizer),
-        "codebook_size": 2**bits,
-        "vocab_size": words + 2**bits + 1,
-    }
-    (path / "config.json").write_text(json.dumps({**config, "mask_token_id": words + 2**bits, "num_vq_tokens": 256}))
-    torch.manual_seed(seed)
-    showo = PhiForCausalLM(
-        PhiConfig(vocab_size=config["vocab_size"], qk_layernorm=True, initializer_range=0.2, **sizes)
-    )
-    save_file({f"showo.{name}": value for name, value in showo.state_dict().items()}, path / "model.safetensors")
-    save_file(Magvit(MagvitConfig(**magvit)).state_dict(), path / "magvitv2" / "model.safetensors")
-
-
-RELEASED = {
-    **FAMILIES["showo"],
-    "question": "Does this image describe {prompt}? Answer yes or no.",
-    "accept": " Yes",
-    "reject": " No",
-    "turn": "{image}USER: \n{question} ASSISTANT:",
-    "image_area": 64,  # 16 codes of 2 x 2 pixels
-    "decoding_steps": 6,
-}
-
-
 @pytest.fixture(scope="module")
 def released(tmp_path_factory):
     path = tmp_path_factory.mktemp("released")
-    write_released(path)
+    new_showo_checkpoint(path)
     return path
 
 
 def test_a_released_checkpoint_is_read_and_written_in_its_layout(released, tmp_path):
-    model = load_model(released, RELEASED)
+    model = load_model(released, SHOWO_MODEL)
     assert model.codes_per_image == 16 and model.num_codes == 32
     assert (
         model.language_model.config.qk_layernorm
@@ -371,7 +318,7 @@ def test_a_released_checkpoint_is_read_and_written_in_its_layout(released, tmp_p
     assert images.shape == (3, 8, 8, 3) and codes.max() < 32
     assert len(model.written_answers(images, PROMPTS, 4)) == 3
     model.save(tmp_path / "again")
-    again = load_model(tmp_path / "again", RELEASED)
+    again = load_model(tmp_path / "again", SHOWO_MODEL)
     assert torch.equal(again.sample_images(PROMPTS, [0, 1, 2], 3.0, 1.0)[0], codes)
     assert torch.equal(again.alignment_logits(images, PROMPTS), model.alignment_logits(images, PROMPTS))
     for file in ("model.safetensors", "magvitv2/model.safetensors"):
@@ -381,7 +328,7 @@ def test_a_released_checkpoint_is_read_and_written_in_its_layout(released, tmp_p
 
 def test_requests_and_questions_are_written_as_the_public_code_writes_them(released):
     """Ids in Show-o's order of added words: [PAD], <|soi|>, <|eoi|>, <|sov|>, <|eov|>, <|t2i|>, <|mmu|>, ..."""
-    model = load_model(released, RELEASED)
+    model = load_model(released, SHOWO_MODEL)
     text = PreTrainedTokenizerFast.from_pretrained(released / "phi-1_5")
     size, end = len(text), text.eos_token_id
     (ids,) = model.generation_ids([PROMPTS[1]])
@@ -395,7 +342,7 @@ def test_requests_and_questions_are_written_as_the_public_code_writes_them(relea
 
 
 def test_written_answers_are_the_likeliest_words_in_turn(released):
-    model = load_model(released, RELEASED)
+    model = load_model(released, SHOWO_MODEL)
     images = np.random.default_rng(0).integers(256, size=(2, 8, 8, 3), dtype=np.uint8)
     for image, prompt, answer in zip(images, PROMPTS, model.written_answers(images, PROMPTS[:2], 5), strict=False):
         ids, _ = model._questions(image[None], [prompt])
@@ -409,17 +356,41 @@ def test_written_answers_are_the_likeliest_words_in_turn(released):
         assert answer == model.processor.tokenizer.decode(written, skip_special_tokens=True)
 
 
+@pytest.mark.parametrize(
+    "changes", [{"w_clip_vit": True}, {"vocab_size": None}], ids=["another encoder", "another model"]
+)
+def test_checkpoints_of_other_models_are_one_sentence(released, tmp_path, changes):
+    path = shutil.copytree(released, tmp_path / "other")
+    config = json.loads((path / "config.json").read_text()) | changes
+    (path / "config.json").write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
+    with pytest.raises(
+        SystemExit, match="is not a readable Showo checkpoint, .*: its config.json is not that of a Show-o"
+    ):
+        load_model(path, SHOWO_MODEL)
+
+
 def test_a_vocabulary_of_another_size_is_refused(released):
-    model = load_model(released, RELEASED)
+    model = load_model(released, SHOWO_MODEL)
     config = {**model.model.config, "vocab_size": model.model.config["vocab_size"] + 1}
-    wording = {key: RELEASED[key] for key in ("question", "accept", "reject", *ShowoModel.settings)}
+    wording = {key: SHOWO_MODEL[key] for key in ("question", "accept", "reject", *ShowoModel.settings)}
     with pytest.raises(ValueError, match="is not its words, its image codes and one mask token"):
         ShowoModel(Showo(config, model.model.showo, model.vqmodel), model.processor, **wording)
 
 
+def test_adapters_train_the_linear_layers_of_attention(released, tmp_path):
+    model = load_model(released, SHOWO_MODEL)
+    codes = np.random.default_rng(0).integers(32, size=(3, 16)).astype(np.int16)
+    training_set = pd.DataFrame({"prompt": PROMPTS, "chosen": [0, 1, 2]})
+    before = {name: value.clone() for name, value in model.model.state_dict().items()}
+    log = post_training.post_train(model, training_set, codes, {**SFT, "lora": {"r": 4, "lora_alpha": 8}}, 0, tmp_path)
+    changed = {name for name, value in model.model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed and all("showo.model.layers" in name and name.endswith("_proj.weight") for name in changed)
+    assert log["loss"].iloc[-1] < log["loss"][0]
+
+
 @pytest.mark.parametrize("config", [SFT, DPO], ids=["sft", "dpo"])
 def test_training_changes_the_language_model_only(released, tmp_path, config):
-    model = load_model(released, RELEASED)
+    model = load_model(released, SHOWO_MODEL)
     codes = np.random.default_rng(0).integers(32, size=(6, 16)).astype(np.int16)
     training_set = pd.DataFrame({"prompt": PROMPTS, "chosen": [0, 1, 2], "rejected": [3, 4, 5]})
     before = {name: value.clone() for name, value in model.model.state_dict().items()}

@@ -7,33 +7,15 @@ whole vocabulary, the images that can be drawn would have less than all of the p
 """
 
 import torch
-from torch import nn
 from torch.nn.functional import linear, pad
 from transformers import Emu3ForConditionalGeneration, Emu3Processor
 from transformers.models.emu3.image_processing_emu3 import smart_resize
 
 from replication.models.autoregressive import AutoregressiveModel
-from replication.models.image_policy import ImageBackbone, ImagePolicy
+from replication.models.image_policy import CodeHead, ImageBackbone, ImagePolicy
 from replication.sampling import position_ids as positions
 
 FIRST_CODE, END_OF_ROW = "<|visual token 000000|>", "<|extra_200|>"  # as transformers knows them
-
-
-class CodeHead(nn.Module):
-    """The rows of the language model's head that are image codes, as a linear layer without weights of its own."""
-
-    bias = None
-
-    def __init__(self, lm_head, codes):
-        super().__init__()
-        self.lm_head, self.codes = lm_head, codes
-
-    @property
-    def weight(self):
-        return self.lm_head.weight[self.codes]
-
-    def forward(self, hidden_states):
-        return linear(hidden_states, self.weight)
 
 
 class Emu3Backbone(ImageBackbone):

@@ -10,12 +10,32 @@ import re
 
 import torch
 from torch import nn
+from torch.nn.functional import linear
 from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
 
 class ImagePolicyConfig(PreTrainedConfig):
     model_type = "image_policy"
+
+
+class CodeHead(nn.Module):
+    """The rows of a language model's head that are image codes, as a linear layer without weights of its own."""
+
+    def __init__(self, lm_head, codes):
+        super().__init__()
+        self.lm_head, self.codes = lm_head, codes
+
+    @property
+    def weight(self):
+        return self.lm_head.weight[self.codes]
+
+    @property
+    def bias(self):
+        return None if self.lm_head.bias is None else self.lm_head.bias[self.codes]
+
+    def forward(self, hidden_states):
+        return linear(hidden_states, self.weight, self.bias)
 
 
 class ImageBackbone(nn.Module):

@@ -4,44 +4,23 @@ One vocabulary holds words and image codes, as in Emu3, but codes are not predic
 as a mask token, is predicted in its own place from all codes that are seen. Text is read causally; the tokens of an image, with
 the marks around it, see one another and all before them. Padding is never seen, wherever it stands, and takes no position.
 
-Likelihoods. log pi(x | y) is estimated by one random order of the codes in `likelihood_steps` steps of the cosine schedule: each
-code is predicted once, given those of earlier steps, and the sum over codes is the exact log-probability that decoding in this
-order draws the image. Its mean over orders is a lower bound of log pi(x | y), which rises to the any-order bound (as many
-steps as codes); Show-o's own loss, the masked cross-entropy of pre-training, weighs the same terms by how much is hidden. The order
-is a function of the request alone, so policy and reference, and chosen and rejected images of a prompt, have the same one, and
-DPO begins at ln 2.
+pi(x | y) is over image codes only, renormalised among them: the distribution that images are drawn from. Its logarithm is that of
+one random order of the codes in `likelihood_steps` steps of the cosine schedule: each code is predicted once, given those of earlier
+steps, and the sum over codes is the exact log-probability that decoding in this order draws the image. The order is a function
+of the request alone, so policy and reference, and chosen and rejected images of a prompt, have the same one, and DPO begins
+at ln 2. What this estimates and how well: docs/masked_likelihood.md.
 """
 
 import torch
-from torch import nn
 from torch.nn.functional import linear, log_softmax, pad
 from transformers import DynamicCache
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from replication.masked_sampling import hidden_counts, random_orders, sample_in_parallel
-from replication.models.image_policy import ImageBackbone, ImagePolicy
+from replication.models.image_policy import CodeHead, ImageBackbone, ImagePolicy
 from replication.models.showo_checkpoint import IMAGE, Showo, ShowoProcessor, square_pictures
 from replication.models.worded import WordedModel, at_least_single
 from replication.sampling import image_seed, position_ids
-
-
-class CodeHead(nn.Module):
-    """The rows of the language model's head that are image codes, as a linear layer without weights of its own."""
-
-    def __init__(self, lm_head, codes):
-        super().__init__()
-        self.lm_head, self.codes = lm_head, codes
-
-    @property
-    def weight(self):
-        return self.lm_head.weight[self.codes]
-
-    @property
-    def bias(self):
-        return self.lm_head.bias[self.codes]
-
-    def forward(self, hidden_states):
-        return linear(hidden_states, self.weight, self.bias)
 
 
 class ShowoBackbone(ImageBackbone):
@@ -49,7 +28,7 @@ class ShowoBackbone(ImageBackbone):
 
     def __init__(self, unified):
         super().__init__(unified.language_model, unified.num_codes)
-        self.unified, self.generation_head = unified, unified.generation_head
+        self.unified, self.generation_head = unified, CodeHead(unified.model.lm_head, unified.code_ids)
 
     @property
     def last_layer(self):
@@ -76,8 +55,9 @@ class ShowoBackbone(ImageBackbone):
 class ShowoModel(WordedModel):
     """A Show-o checkpoint.
 
-    image_area: pixels of the square images that are drawn, and seen. decoding_steps: in how many steps an image is drawn. choice_noise: how
-    much chance decides which draws stay; 0 keeps the most confident, much keeps any. likelihood_steps: in how many its likelihood is estimated.
+    image_area: pixels of the square images that are drawn, and seen. decoding_steps: in how many steps an image is drawn.
+    choice_noise: how much chance decides which draws stay; 0 keeps the most confident, a large one keeps any.
+    likelihood_steps: in how many steps its likelihood is estimated.
     Raises ValueError when the vocabulary is not words, image codes and a mask token one after the other, or for more steps than
     codes.
     """
@@ -99,7 +79,7 @@ class ShowoModel(WordedModel):
         super().__init__(model, processor, *wording, **options)
         for steps in (decoding_steps, likelihood_steps):
             hidden_counts(self.codes_per_image, steps)
-        self.generation_head = CodeHead(model.lm_head, slice(self.first_code, self.first_code + self.num_codes))
+        self.code_ids = slice(self.first_code, self.first_code + self.num_codes)
 
     @property
     def begin(self):
@@ -182,7 +162,8 @@ class ShowoModel(WordedModel):
         return self.read(self.image_ids(input_ids, codes), attention_mask)[:, -codes.shape[1] - 1 : -1]
 
     def code_logits(self, hidden_states):
-        return self.generation_head(hidden_states)
+        head = self.model.lm_head
+        return linear(hidden_states, head.weight[self.code_ids], head.bias[self.code_ids])
 
     def drawn_logits(self, input_ids, attention_mask, codes):
         return self.code_logits(self.drawn_states(input_ids, attention_mask, codes))

@@ -54,6 +54,8 @@ class Showo(nn.Module):
         cannot be read."""
         path = Path(path)
         config = json.loads((path / "config.json").read_text())
+        if not {"vocab_size", "codebook_size"} <= config.keys() or config.get("w_clip_vit"):
+            raise ValueError("its config.json is not that of a Show-o that sees images by their codes")
         weights = {
             name.removeprefix("showo."): value
             for name, value in load_file(path / "model.safetensors").items()
