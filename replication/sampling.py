@@ -86,6 +86,16 @@ def places_of_codes(number, row_length):
     return codes + codes // row_length
 
 
+def compile_for_inference(function, device, cuda_graphs=False):
+    """`function` through torch.compile, for every shape of its inputs anew.
+
+    On a processor the weights are frozen in, packed for products and convolutions: changes of them are not seen afterwards.
+    cuda_graphs: replay it as one CUDA graph on a GPU.
+    """
+    options = {"freezing": True} if device.type == "cpu" else {"triton.cudagraphs": cuda_graphs}
+    return torch.compile(function, dynamic=False, options=options)
+
+
 class ImageSampler:
     """Samples image codes of an `AutoregressiveModel`; keeps one key-value cache, and uses it again for batches of the same
     shape.
@@ -100,8 +110,7 @@ class ImageSampler:
         self.cache = None
         self.next_logits, self.draw_codes = self._next_logits, draw_codes
         if compiled:
-            mode = "reduce-overhead" if unified.model.device.type == "cuda" else None
-            self.next_logits = torch.compile(self._next_logits, mode=mode, dynamic=False)
+            self.next_logits = compile_for_inference(self._next_logits, unified.model.device, cuda_graphs=True)
             self.draw_codes = torch.compile(draw_codes, dynamic=False)
 
     @torch.no_grad()

@@ -525,7 +525,7 @@ def test_families_side_by_side_run_the_same_arms_and_the_presets_own_the_dial(wi
         f"family_table {name}" for name in tables
     )
     assert jobs - Counter(module) == expected
-    assert text.count("Left out, as base_models holds none of theirs: embedded_janus_codes.") == 1
+    assert text.count("Left out, as base_models holds none of theirs: embedded_janus_codes, embedded_showo.") == 1
     command = re.search(r"python -m replication\.figures\.sharing .*", text)[0]
     for place in ("results/tiny/", "results/tiny/family=embedded_emu3/"):
         for file in ("baseline/seed=1/evaluation/metrics.csv", "sft_swapped/seed=2/sharing.csv"):

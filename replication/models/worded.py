@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from replication.models.checkpoint_checks import ADVICE, check_memory, check_tokenizer, weight_bytes
 from replication.models.interface import UnifiedModel
-from replication.sampling import position_ids
+from replication.sampling import compile_for_inference, position_ids
 
 DECODED_AT_ONCE = (
     32  # images; more only spill the processor's caches, and 32 pictures of 384 x 384 fit beside a 7B model
@@ -60,7 +60,7 @@ class WordedModel(UnifiedModel):
         self.model, self.processor = model, processor
         self.question, self.caption, self.turn, self.request = question, caption, turn, request
         self.lead_ids, self.accept_id, self.reject_id = self._answer_ids(answer_lead, accept, reject)
-        self._paint = torch.compile(self.paint, dynamic=False) if compiled else self.paint
+        self._paint = compile_for_inference(self.paint, model.device) if compiled else self.paint
 
     @property
     @abstractmethod
