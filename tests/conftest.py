@@ -6,10 +6,23 @@ import torch
 from filelock import FileLock
 from hypothesis import settings
 from settings import FAMILIES
+from xdist.scheduler import LoadScopeScheduling
 
 # The same examples on every machine, however slow it is.
 settings.register_profile("replication", deadline=None, derandomize=True)
 settings.load_profile("replication")
+
+
+class SmokeInOneProcess(LoadScopeScheduling):
+    """Tests go to whichever process is free, but those of a class to one."""
+
+    def _split_scope(self, nodeid):
+        file, *names = nodeid.split("::")
+        return f"{file}::{names[0]}" if len(names) > 1 else nodeid
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return SmokeInOneProcess(config, log)  # xdist's own loadgroup does not see its marks with pytest 9
 
 
 def pytest_collection_modifyitems(items):

@@ -596,9 +596,9 @@ def test_a_misspelt_claim_is_one_sentence_at_planning_time(checkout):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("smoke")
 class TestSmoke:
-    """What a finished run of the smoke preset must satisfy, and what edits to it would rerun."""
+    """What a finished run of the smoke preset must satisfy, and what edits to it would rerun: one after the other, as they edit one
+    copy (conftest.py)."""
 
     def test_rerun_has_nothing_to_do(self, smoke):
         done = run(smoke, "snakemake", "--cores", "2", *SMOKE)
