@@ -55,7 +55,7 @@ def test_sampler_and_likelihood_agree(model, family, guidance_scale):
     assert (log_probs - expected.sum(dim=1)).abs().max() / 36 < 1e-4  # per code
 
 
-@pytest.mark.parametrize("family", AUTOREGRESSIVE, scope="module")
+@pytest.mark.parametrize("family", AUTOREGRESSIVE, indirect=True)
 def test_sampling_log_probs_are_of_the_guided_tempered_distribution(model, family):
     prompts, seeds = [PROMPTS[0]] * 4, list(range(4))
     input_ids, mask = drawing_inputs(family, model, PROMPTS[:1])
@@ -95,7 +95,7 @@ def test_low_temperature_equals_greedy_generate(model, family):
     assert (ours == greedy).all()
 
 
-@pytest.mark.parametrize("family", AUTOREGRESSIVE, scope="module")
+@pytest.mark.parametrize("family", AUTOREGRESSIVE, indirect=True)
 def test_unguided_sampling_leaves_the_unconditional_half_out(model, family):
     batches = []
     norm = model.language_model.norm
@@ -107,7 +107,7 @@ def test_unguided_sampling_leaves_the_unconditional_half_out(model, family):
     assert batches == [3] * (1 + read) + [6] * (1 + read)
 
 
-@pytest.mark.parametrize("family", AUTOREGRESSIVE, scope="module")
+@pytest.mark.parametrize("family", AUTOREGRESSIVE, indirect=True)
 def test_prompts_are_read_once_and_the_unconditional_one_once_per_length(model):
     read = []
     embed_tokens = model.language_model.embed_tokens
@@ -119,7 +119,7 @@ def test_prompts_are_read_once_and_the_unconditional_one_once_per_length(model):
     assert read == [3 + 3, 2 + 1]  # three prompts of three lengths; two of one length
 
 
-@pytest.mark.parametrize("family", AUTOREGRESSIVE, scope="module")
+@pytest.mark.parametrize("family", AUTOREGRESSIVE, indirect=True)
 def test_the_cache_is_used_again_for_batches_of_the_same_shape(model):
     model.sample_images(PROMPTS, [0, 1, 2], 1.0, 1.0)
     cache = model.sampler.cache

@@ -91,7 +91,7 @@ def test_the_question_of_training_is_that_of_use(unified, family, writer):
     assert written == writer.prefix + writer._ids(text.partition(" ")[2])
 
 
-@pytest.mark.parametrize("family", AUTOREGRESSIVE, scope="module")
+@pytest.mark.parametrize("family", AUTOREGRESSIVE, indirect=True)
 def test_the_last_of_the_prompt_predicts_the_first_code_and_every_code_gets_a_gradient(unified, family):
     codes = torch.randint(0, CODEBOOK_SIZE, (2, NUM_IMAGE_TOKENS), generator=torch.Generator().manual_seed(0))
     prompts, losses = ["a circle", "a red circle above a blue square"], []
@@ -123,7 +123,7 @@ def test_a_tokenizer_trained_briefly_beats_an_untrained_one_and_keeps_its_codebo
     torch.testing.assert_close(norms, torch.full_like(norms, radius))
 
 
-@pytest.mark.parametrize("family", AUTOREGRESSIVE, scope="module")
+@pytest.mark.parametrize("family", AUTOREGRESSIVE, indirect=True)
 @torch.no_grad()
 def test_a_picture_is_tokenized_as_transformers_does_it(unified, family):
     """And the vectors of its codes are drawn as the codes are."""
