@@ -8,12 +8,16 @@ import torch
 
 ASKED_AT_ONCE = 32  # images; more only spill the processor's caches, and 32 pictures of 576 tokens fill a GPU
 SCORE = re.compile(r"score is:? *\{?([01])(?![.,]?\d)", re.IGNORECASE)
+OPENING = re.compile(r"\s*(yes|no)\b", re.IGNORECASE)
 
 
 def parse_score(answer):
-    """1 or 0 as the last "The score is {0,1}" of a written answer says (paper 1.2), or None when there is none."""
-    scores = SCORE.findall(answer)
-    return int(scores[-1]) if scores else None
+    """1 or 0 as the last "The score is {0,1}" of a written answer says (paper 1.2), else as its opening Yes or No does (Show-o's
+    printed answers, paper 1.3), or None when there is neither."""
+    if scores := SCORE.findall(answer):
+        return int(scores[-1])
+    opening = OPENING.match(answer)
+    return int(opening[1].lower() == "yes") if opening else None
 
 
 @torch.no_grad()

@@ -21,11 +21,15 @@ PROMPTS = ["an image of a triangle", "a picture of a striped purple triangle"]
         ("The score is 10", None),
         ("The score is 0.5", None),
         ("The score is 2.", None),
-        ("Yes, it does.", None),
+        ("Yes, it does.", 1),
+        (" no", 0),
+        ("No. But if it were red, the score is 1.", 1),
+        ("Nothing is red.", None),
+        ("It is, yes.", None),
         ("", None),
     ],
 )
-def test_scores_are_parsed_from_the_papers_format(answer, score):
+def test_scores_are_parsed_from_the_papers_formats(answer, score):
     assert parse_score(answer) == score
 
 
