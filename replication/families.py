@@ -18,6 +18,8 @@ PAPER_MODELS = {
     "embedded_emu3": None,
     "embedded_janus_codes": None,
     "embedded_showo": "show_o",
+    "showo_512": "show_o",
+    "emu3_gen": None,
 }  # of its Tables 1, 5 and 6
 COLORS = (
     "#4D4D4D",

@@ -9,10 +9,11 @@ ours have. A cell without a run says "not run".
 import numpy as np
 import pandas as pd
 
+from replication.families import family_of
 from replication.results import BENCHMARKS, paper_values
 from replication.style import CURRICULUM, METHODS
 
-MODEL = "janus_pro_7b"
+RUNS_OF = {"janus_pro_7b": "janus_pro_7b", "show_o": "showo_512"}  # the models that the paper trains, in configs/model
 SHOWN_METHODS = {name: {**METHODS, **CURRICULUM}[name] for name in ("pretrained", "sft", "c_sft", "dpo", "c_dpo")}
 METRICS = {"generation": "Gen ↑", "understanding_win_rate": "Und ↑", "nonunified": "Non ↓"}
 WIN_RATE = "understanding_win_rate"
@@ -29,10 +30,15 @@ def tolerance(first, first_n, second, second_n):
     return 1.96 * float(np.sqrt(variances.sum())) / len(variances)
 
 
+def paper_model(metrics):
+    """The paper's model that the runs are of; Janus-Pro-7B, without a run, where they are of none."""
+    families = set(family_of(metrics["model"]))
+    return next((model for model, family in RUNS_OF.items() if family in families), "janus_pro_7b")
+
+
 def ours(metrics, method, subtask, metric):
-    """(value, n) over all runs of the model: the mean of the runs, and the images of all; (nan, 0) where there is none."""
-    model = metrics["model"].str.startswith(f"{MODEL}-")
-    rows = metrics[model & (metrics[["method", "subtask", "metric"]] == [method, subtask, metric]).all(axis=1)]
+    """(value, n) over all runs: their mean, and the images of all; (nan, 0) where there is none."""
+    rows = metrics[(metrics[["method", "subtask", "metric"]] == [method, subtask, metric]).all(axis=1)]
     return (rows["value"].mean(), rows["n"].sum()) if len(rows) else (np.nan, 0)
 
 
@@ -46,11 +52,12 @@ def verdict(row):
 
 
 def table_data(metrics, benchmark):
-    """Long frame method, subtask, metric, paper, ours, n, difference, tolerance, verdict of one benchmark, in per cent; the
-    subtask "overall" is the mean over the others."""
-    subtasks = BENCHMARKS[benchmark]
+    """Long frame method, subtask, metric, paper, ours, n, difference, tolerance, verdict of one benchmark and `paper_model`, in
+    per cent; the subtask "overall" is the mean over the others."""
+    subtasks, model = BENCHMARKS[benchmark], paper_model(metrics)
     paper = paper_values("results")
-    paper = paper[(paper["benchmark"] == benchmark) & (paper["model"] == MODEL)]
+    paper = paper[(paper["benchmark"] == benchmark) & (paper["model"] == model)]
+    metrics = metrics[family_of(metrics["model"]) == RUNS_OF[model]]
     paper = paper.set_index(["method", "subtask", "metric"])["percent"] / 100
     rows = []
     for method in SHOWN_METHODS:

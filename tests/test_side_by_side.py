@@ -68,19 +68,26 @@ def test_win_rates_have_our_number_of_changed_verdicts_and_may_have_none():
 
 
 def test_other_models_and_the_embedded_world_are_not_these_cells():
-    metrics = rows({("shape", "generation"): 0.5}, model="embedded_janus-0")
-    data = side_by_side.table_data(metrics, "t2i_compbench")
-    assert (data["verdict"] == "not run").all()
+    for model in ("embedded_janus-0", "janus_pro_1b-0"):
+        data = side_by_side.table_data(rows({("shape", "generation"): 0.5}, model=model), "t2i_compbench")
+        assert (data["verdict"] == "not run").all()
+        assert data.loc[0, "paper"] == pytest.approx(38.63)  # Janus-Pro-7B's texture before training
 
 
+@pytest.mark.parametrize("model", ["janus_pro_7b", "show_o"])
 @pytest.mark.parametrize("table", [tab5_t2i_compbench, tab6_geneval])
-def test_a_run_that_is_the_paper_is_within_noise_everywhere(table, tmp_path):
+def test_a_run_that_is_the_paper_is_within_noise_everywhere(table, model, tmp_path):
     benchmark = {tab5_t2i_compbench: "t2i_compbench", tab6_geneval: "geneval"}[table]
     paper = pd.read_csv(side_by_side.__file__.replace("side_by_side.py", "paper_values/results.csv"))
-    paper = paper[(paper["benchmark"] == benchmark) & (paper["model"] == "janus_pro_7b")]
+    paper = paper[(paper["benchmark"] == benchmark) & (paper["model"] == model)]
     names = {theirs: name for name, (theirs, _) in BENCHMARKS[benchmark].items()} | {"overall": f"overall_{benchmark}"}
     frames = [
-        rows({(names[row.subtask], row.metric): row.percent / 100}, method=row.method, experiment=row.method)
+        rows(
+            {(names[row.subtask], row.metric): row.percent / 100},
+            method=row.method,
+            experiment=row.method,
+            model={"janus_pro_7b": "janus_pro_7b-0", "show_o": "showo_512-0"}[model],
+        )
         for row in paper.itertuples()
         if row.method in side_by_side.SHOWN_METHODS
     ]

@@ -1,4 +1,4 @@
-"""Table 5: Janus-Pro-7B on T2I-CompBench++, the paper's cells beside ours (paper 4.1)."""
+"""Table 5: Janus-Pro-7B or Show-o on T2I-CompBench++, the paper's cells beside ours (paper 4.1)."""
 
 from replication.tables import side_by_side
 

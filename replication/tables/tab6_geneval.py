@@ -1,4 +1,4 @@
-"""Table 6: Janus-Pro-7B on GenEval, the paper's cells beside ours (paper 4.2)."""
+"""Table 6: Janus-Pro-7B or Show-o on GenEval, the paper's cells beside ours (paper 4.2)."""
 
 from replication.tables import side_by_side
 
