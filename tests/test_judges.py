@@ -128,8 +128,8 @@ def test_qwen_is_asked_the_papers_question_once_and_answers_greedily(judges):
 
 
 def test_qwens_answers_are_read_as_the_models_own_are(judges):
-    read = judges["verdict"].read(["It shows both. The score is 1.", "The score is 0", "Yes."])
-    assert read[:2] == [1.0, 0.0] and math.isnan(read[2])
+    read = judges["verdict"].read(["It shows both. The score is 1.", "The score is 0", "Yes.", "Hm."])
+    assert read[:3] == [1.0, 0.0, 1.0] and math.isnan(read[3])
 
 
 def test_blip_multiplies_what_it_says_of_each_noun_phrase(judges):
