@@ -1,7 +1,7 @@
 """Station: the CSV files of a finished preset, gathered to be committed, with one record of where they come from.
 
-Metrics of every run; of the experiments behind the claims also what the claims are recomputed from. Models, images and logs
-stay behind.
+Metrics, supervision, samples, steps and losses of every run, and the data of the preset's own figures and tables; of the
+experiments behind the claims also what the claims are recomputed from. Models, images and logs stay behind.
 """
 
 import argparse
@@ -17,7 +17,15 @@ from replication.claim_registry import REGISTERED
 from replication.claims import FILES
 from replication.files import atomic_directory
 
-SAME_IN_ALL = ("commit", "uncommitted_changes", "python", "packages", "threads", "device")
+SAME_IN_ALL = ("uncommitted_changes", "python", "packages", "threads", "device")
+OF_EVERY_RUN = (
+    "evaluation/metrics.csv",
+    "quality_check.csv",
+    "supervision.csv",
+    "phases.csv",
+    "**/training_counts.csv",
+    "**/training_log.csv",
+)
 
 
 def processor():
@@ -30,7 +38,8 @@ def processor():
 def origin(results):
     """One record for all evaluations below `results`: code, packages, device, runs, and hours of computing.
 
-    Raises SystemExit when they were not all made by one commit without changes, with the same packages.
+    Several commits may have made them, as Snakemake runs again only what an edit can change; all are named. Raises SystemExit
+    when code was not committed, or packages, threads or device differ.
     """
     records = [json.loads(file.read_text()) for file in sorted(results.glob("*/seed=*/evaluation/provenance.json"))]
     if not records:
@@ -40,13 +49,15 @@ def origin(results):
         for key, value in common.items():
             if record[key] != value:
                 raise SystemExit(
-                    f"The evaluations below {results} differ in {key} ({record[key]} and {value}); run them again from one commit."
+                    f"The evaluations below {results} differ in {key} ({record[key]} and {value}); run them again in one way."
                 )
-    if common["commit"] is None or common["uncommitted_changes"]:
+    commits = {record["commit"] for record in records}
+    if None in commits or common["uncommitted_changes"]:
         raise SystemExit(f"The evaluations below {results} come from uncommitted code; commit it and run them again.")
     times = [json.loads(file.read_text().splitlines()[-1])["s"] for file in results.glob("**/*.benchmark.jsonl")]
     return {
         "command": f"snakemake --cores all reference --config preset={results.name}",
+        "commits": sorted(commits),
         **common,
         "processor": processor(),
         "job_hours": round(sum(times) / 3600, 2),
@@ -56,8 +67,8 @@ def origin(results):
 
 
 def files_of(results, judged):
-    """CSV and JSON files, relative to `results`: metrics of all runs, and of the experiments `judged` all that claims read."""
-    patterns = ["claims*.csv", "*/seed=*/evaluation/metrics.csv", "*/seed=*/quality_check.csv", "*/seed=*/phases.csv"]
+    """CSV and JSON files, relative to `results`: `OF_EVERY_RUN`, and of the experiments `judged` all that claims read."""
+    patterns = ["claims*.csv", "figures/*.csv", *(f"*/seed=*/{file}" for file in OF_EVERY_RUN)]
     for station, files in FILES.items():
         patterns += [f"{name}/seed=*/{station}/{file}" for name in judged for file in (*files.values(), REGISTERED)]
     patterns += [f"{name}/seed=*/discard_pool.csv" for name in judged]

@@ -70,7 +70,7 @@ def test_claims_come_out_the_same_from_the_copy(results, tmp_path):
     assert "dpo/seed=0/evaluation/images.csv" not in copied, "no claim was judged on dpo"
     assert not any(name.endswith((".npy", ".jsonl")) for name in copied)
     record = json.loads((tmp_path / "reference/provenance.json").read_text())
-    assert record["job_hours"] == 3.0 and record["seeds"] == [0, 1] and record["commit"] == "c0ffee"
+    assert record["job_hours"] == 3.0 and record["seeds"] == [0, 1] and record["commits"] == ["c0ffee"]
     assert record["experiments"] == ["baseline", "dpo", "sft"]
 
 
@@ -83,6 +83,15 @@ def test_evaluations_of_different_making_are_refused(results, tmp_path, key):
     assert not (tmp_path / "reference").exists()
 
 
+def test_every_commit_is_named(results):
+    file = results / "sft/seed=1/evaluation/provenance.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "commit": "beef"}))
+    assert origin(results)["commits"] == ["beef", "c0ffee"]
+    file.write_text(json.dumps({**json.loads(file.read_text()), "commit": None}))
+    with pytest.raises(SystemExit, match="uncommitted code"):
+        origin(results)
+
+
 def test_uncommitted_code_and_empty_folders_are_refused(results, tmp_path):
     for file in results.glob("*/seed=*/evaluation/provenance.json"):
         file.write_text(json.dumps({**json.loads(file.read_text()), "uncommitted_changes": True}))
@@ -92,15 +101,21 @@ def test_uncommitted_code_and_empty_folders_are_refused(results, tmp_path):
         origin(tmp_path / "nothing")
 
 
-def test_curriculum_and_quality_files_are_copied(results):
-    for name in ("c_sft/seed=0/phases.csv", "sft/seed=0/quality_check.csv", "sft/seed=0/discard_pool.csv"):
-        (results / name).parent.mkdir(parents=True, exist_ok=True)
-        (results / name).write_text("a\n1\n")
-    assert {str(file) for file in files_of(results, ["sft"])} >= {
+def test_what_equal_compute_curricula_and_figures_are_read_off_is_copied(results):
+    names = {
         "c_sft/seed=0/phases.csv",
+        "c_sft/seed=0/model/training_counts.csv",
+        "c_sft/seed=0/phase=1/model/training_counts.csv",
+        "c_sft/seed=0/phase=1/model/training_log.csv",
+        "s_n_2/seed=0/supervision.csv",
         "sft/seed=0/quality_check.csv",
         "sft/seed=0/discard_pool.csv",
+        "figures/sensitivity.csv",
     }
+    for name in names:
+        (results / name).parent.mkdir(parents=True, exist_ok=True)
+        (results / name).write_text("a\n1\n")
+    assert names <= {str(file) for file in files_of(results, ["sft"])}
 
 
 def test_what_the_claims_read_of_a_kernel_is_copied(results):
