@@ -32,17 +32,19 @@ def own_verdicts(model, images, prompts, config):
     Returns a frame with alignment_logit (DPO ranks by it either way), verdict, and for written ones answer and parsed.
     Raises SystemExit for another value of `verdict`.
     """
+    if config["verdict"] not in ("likelier", "written"):
+        raise SystemExit(f"There is no verdict {config['verdict']!r}; choose likelier or written.")
     prompts = list(prompts)
     by_length = np.argsort([len(prompt) for prompt in prompts], kind="stable")  # prompts of one length need no padding
-    logits = np.empty(len(prompts))
+    logits, answers = np.empty(len(prompts)), np.empty(len(prompts), object)
     for start in range(0, len(prompts), ASKED_AT_ONCE):
         rows = by_length[start : start + ASKED_AT_ONCE]
-        logits[rows] = model.alignment_logits(images[rows], [prompts[row] for row in rows]).double().cpu().numpy()
+        asked = images[rows], [prompts[row] for row in rows]
+        logits[rows] = model.alignment_logits(*asked).double().cpu().numpy()
+        if config["verdict"] == "written":
+            answers[rows] = model.written_answers(*asked, config["answer_tokens"])
     if config["verdict"] == "likelier":
         return pd.DataFrame({"alignment_logit": logits, "verdict": (logits > config["threshold"]).astype(int)})
-    if config["verdict"] != "written":
-        raise SystemExit(f"There is no verdict {config['verdict']!r}; choose likelier or written.")
-    answers = model.written_answers(images, prompts, config["answer_tokens"])
     scores = [parse_score(answer) for answer in answers]
     return pd.DataFrame(
         {

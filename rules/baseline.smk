@@ -39,5 +39,5 @@ rule baseline:
     input:
         collect("<results>/baseline/seed={seed}/evaluation/metrics.csv", seed=PAPER["seeds"]),
         collect("<figures>/{figure}.pdf", figure=["fig2_nonunified", "fig3_weak_generation"]),
-        "<figures>/tab_base_model.tex",
+        collect("<figures>/{table}.tex", table=[*{"tab_base_model"} & shown_by_default("tables").keys()]),
     localrule: True

@@ -158,6 +158,20 @@ def test_a_cancelled_job_is_tried_again_and_goes_on(undisturbed, disturbed):
 
 
 @pytest.mark.faults
+def test_a_preempted_job_waits_in_slurm_and_goes_on(undisturbed, disturbed):
+    """It keeps its id; `scontrol requeue` stands for a preemption, which takes a second partition."""
+    folder, run = disturbed
+    driver = run()
+    job = until(lambda: running(folder, "post_training"))
+    subprocess.run(["scontrol", "requeue", str(job)], check=True)
+    finish(folder, driver)
+    assert attempts(folder, "post_training") == ["COMPLETED"]
+    shown = subprocess.check_output(["scontrol", "show", "job", str(job)], text=True)
+    assert "Requeue=1 Restarts=1" in shown
+    assert differing(folder, undisturbed, *RESULTS) == []
+
+
+@pytest.mark.faults
 def test_a_job_over_its_time_goes_on_with_more(undisturbed, disturbed):
     folder, run = disturbed
     finish(folder, run("--set-resources", "post_training:runtime=1 * attempt * attempt", "post_training:mem_mb=1500"))

@@ -156,6 +156,9 @@ def test_the_plan_of_the_papers_scale(checkout):
     jobs += shown("tab1_main", "tab5_t2i_compbench", "tab6_geneval")
     assert planned(checkout, "--config", "preset=paper") == jobs
     assert planned(checkout, "--config", "preset=paper", 'overrides=["choices.model=janus_pro_1b"]') == jobs
+    measured = planned(checkout, "baseline", "--config", "preset=paper")
+    assert measured == Counter({job: jobs[job] for job in measured})  # base models of the embedded world have a table
+    assert {"figure fig2_nonunified", "merge_baseline_evaluation"} < set(measured)
     embedded = planned(checkout, "--config", "preset=smoke")
     assert (
         not {"benchmark_files", "hub_model", "hub_judge"} & set(embedded)
