@@ -4,7 +4,6 @@ python -m benchmarks.run --device cpu [--only NAME] [--repeats 5]   (on Linux, w
 """
 
 import argparse
-import platform
 import subprocess
 import sys
 from importlib.metadata import version
@@ -18,6 +17,7 @@ import transformers
 
 from benchmarks.cases import CASES, Row
 from replication.files import atomic_file
+from replication.reference import processor
 
 FOLDER = Path(__file__).parent
 COLUMNS = [*Row._fields, "peak_memory_mb", "hardware", "versions"]
@@ -26,10 +26,7 @@ COLUMNS = [*Row._fields, "peak_memory_mb", "hardware", "versions"]
 def hardware(device):
     if device == "cuda":
         return torch.cuda.get_device_name()
-    models = [
-        line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
-    ]
-    return f"{models[0] if models else platform.processor()}, {torch.get_num_threads()} threads"
+    return f"{processor()}, {torch.get_num_threads()} threads"
 
 
 def reset_peak_memory(device):
