@@ -33,4 +33,5 @@ rule paper_figures:
     input:
         collect("<figures>/{figure}.pdf", figure=shown_by_default("figures")),
         collect("<figures>/{table}.tex", table=shown_by_default("tables")),
+        compute=rules.compute.output.table,
     localrule: True

@@ -35,6 +35,7 @@ def load_paper(preset, overrides=()):
         "curriculum",
         "families",
         "by_target_only",
+        "compute",
         "figures",
         "tables",
         "candidate_shards",

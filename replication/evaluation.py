@@ -22,7 +22,7 @@ from replication import metrics
 from replication.candidates import draw_images, drawing_order, whole_batches
 from replication.evaluation_summary import write_summary
 from replication.files import atomic_directory
-from replication.judges.panel import judge_images, judges_needed
+from replication.judges.panel import check_judges, judge_images, judges_needed
 from replication.models.interface import load_model
 from replication.verdicts import own_verdicts
 
@@ -95,6 +95,7 @@ def main():
     prompts, truth_by = pd.read_csv(arguments.prompts / "evaluation.csv"), config["judge"]["name"]
     if truth_by != "oracle":
         judges_needed(prompts, config["judge"])  # before hours are spent
+        check_judges(config["judge"], arguments.judge_models)
     model = load_model(arguments.model, config["model"])
     understanding = load_model(arguments.understanding, config["model"]) if arguments.understanding else model
     judge = arguments.judge and load_model(arguments.judge, config["model"])

@@ -6,6 +6,7 @@ command and the sizes of its model (replication/costs.py).
 
 import argparse
 import json
+import math
 import re
 import shlex
 import subprocess
@@ -118,8 +119,19 @@ def sampled(job, prompts):
     judged = images * (1 if job.rule in DRAWING else 2)  # an evaluation also judges the pre-trained model's images
     rate = None if answer else measured(f"{config['model']['name']}_shape (verdicts)")
     seconds += judged / rate if rate else costs.verdict_seconds(sizes, values, judged, batch, answer)
+    memory = costs.sampling_memory(sizes, values, batch, guided, answer)
+    if judge := judge_of(job):  # the model has made room for it
+        memory = max(memory, costs.judge_memory(costs.JUDGES[judge["name"]]))
+        seconds += costs.judge_seconds(costs.JUDGES[judge["name"]], images, judge["batch_size"], judge["answer_tokens"])
     disk = images * (2 * sizes.tokens + 300 + (0 if job.rule in DRAWING else 3 * sizes.pixels**2))
-    return costs.sampling_memory(sizes, values, batch, guided), seconds, disk
+    return memory, seconds, disk
+
+
+def judge_of(job):
+    """The block of configs/judge of the verdict judge that an evaluation asks; None where it asks none of known size."""
+    judge = job.options["--config"]["judge"] if job.rule in EVALUATING else {}
+    block = judge.get("verdict")
+    return block if block and block["name"] in costs.JUDGES else None
 
 
 def trained(job, prompts):
@@ -129,7 +141,8 @@ def trained(job, prompts):
     first, last = (int(epoch) for epoch in job.options.get("--epochs", [0, config["epochs"]]))
     pair = 2 if config["method"] == "dpo" else 1
     checkpointing, adapter = config["gradient_checkpointing"], config["lora"] and config["lora"]["r"]
-    memory = costs.training_memory(sizes, values, config["per_device_train_batch_size"], pair, checkpointing, adapter)
+    batch, reference = config["per_device_train_batch_size"], pair == 2 and bool(job.options.get("--reference"))
+    memory = costs.training_memory(sizes, values, batch, pair, checkpointing, adapter, reference)
     kind = "LoRA" if adapter else "all weights"
     step = measured(f"{config['model']['name']}_shape (one {config['method']} step, {kind})")  # of one sample
     seconds = costs.training_seconds(sizes, prompts[0], last - first, pair, checkpointing, adapter)
@@ -186,6 +199,10 @@ def main():
         print(
             f"Memory, GPU-hours and disk leave out {', '.join(unknown)}, whose sizes SIZES in replication/costs.py lacks."
         )
+    judges = {judge["name"] for job in jobs if (judge := judge_of(job))}
+    for judge in sorted(name for name in judges if costs.judge_memory(costs.JUDGES[name]) > costs.GPU_MEMORY):
+        gpus = math.ceil(costs.judge_memory(costs.JUDGES[judge]) / costs.GPU_MEMORY)
+        print(f"Evaluations need {gpus} GPUs for the judge {judge}: give their rules `gpu: {gpus}` in the profile.")
     source = f"rates of {CUDA_RESULTS}, where it has the batch size, else an" if CUDA_RESULTS.exists() else "an"
     print(
         f"GPU-hours: {source} NVIDIA A100 at {costs.UTILISATION:.0%} of its peak (not measured); {prompts[0]} training and"

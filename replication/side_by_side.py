@@ -53,7 +53,8 @@ def verdict(row):
 
 def table_data(metrics, benchmark):
     """Long frame method, subtask, metric, paper, ours, n, difference, tolerance, verdict of one benchmark and `paper_model`, in
-    per cent; the subtask "overall" is the mean over the others."""
+    per cent; the subtask "overall" is the mean over the others. unparsed, of Nonunified scores by written verdicts: the share of
+    these that said no score, and so rejected the image."""
     subtasks, model = BENCHMARKS[benchmark], paper_model(metrics)
     paper = paper_values("results")
     paper = paper[(paper["benchmark"] == benchmark) & (paper["model"] == model)]
@@ -78,8 +79,10 @@ def table_data(metrics, benchmark):
                         numbers,
                     )
                 percent = (100 * share for share in (shown, value, value - shown, allowed))
-                rows.append((method, name, metric, *percent, n))
-    columns = ["method", "subtask", "metric", "paper", "ours", "difference", "tolerance", "n"]
+                group = f"overall_{benchmark}" if name == "overall" else name
+                unparsed = ours(metrics, method, group, "unparsed")[0] if metric == "nonunified" else np.nan
+                rows.append((method, name, metric, *percent, n, 100 * unparsed))
+    columns = ["method", "subtask", "metric", "paper", "ours", "difference", "tolerance", "n", "unparsed"]
     data = pd.DataFrame(rows, columns=columns)
     return data.assign(verdict=data.apply(verdict, axis=1))
 

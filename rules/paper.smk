@@ -77,3 +77,25 @@ rule table:
     shell:
         "python -m replication.tables.{wildcards.table} --inputs {input.results:q}"
         " --output {params.prefix} > {log} 2>&1"
+
+
+# Times differ from run to run, so that this table stays beside the results.
+rule compute:
+    input:
+        sources=source_files("replication.compute"),
+        figures=collect("<figures>/{figure}.csv", figure=shown_by_default("figures")),
+        tables=collect("<figures>/{table}.csv", table=shown_by_default("tables")),
+    output:
+        table=report(
+            "<results>/compute.csv", caption="captions/table.rst", category="Tables", labels={"table": "compute"}
+        ),
+    log:
+        "<results>/logs/compute.log",
+    localrule: True
+    conda:
+        "../environment.yaml"
+    params:
+        results=subpath(output.table, parent=True),
+        caption=PAPER["compute"],
+    shell:
+        "python -m replication.compute --results {params.results} --output {output.table} > {log} 2>&1"

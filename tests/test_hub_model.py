@@ -175,6 +175,22 @@ def test_a_tokenizer_read_without_its_blanks_is_one_sentence(hub_checkpoint, tmp
         JanusModel.load(path, HUB_MODEL)
 
 
+def test_the_hubs_older_layout_is_read_alike(hub_checkpoint, hub_model, tmp_path):
+    """Its image processor stands in preprocessor_config.json, where this transformers writes it into processor_config.json."""
+    older = shutil.copytree(hub_checkpoint, tmp_path / "older")
+    processor = json.loads((older / "processor_config.json").read_text())
+    images = random_images(2)[:, :20, :16]  # which are resized and padded
+    newer = hub_model.pixel_values(images)
+    (older / "preprocessor_config.json").write_text(json.dumps(processor.pop("image_processor")))
+    (older / "processor_config.json").write_text(json.dumps(processor))
+    assert torch.equal(JanusModel.load(older, HUB_MODEL).pixel_values(images), newer)
+    settings = json.loads((older / "preprocessor_config.json").read_text()) | {"image_mean": [0.2] * 3}
+    (older / "preprocessor_config.json").write_text(json.dumps(settings))
+    assert not torch.equal(
+        JanusModel.load(older, HUB_MODEL).pixel_values(images), newer
+    )  # it is this file that is read
+
+
 def test_the_memory_of_the_weights_is_known_before_they_are_read(hub_checkpoint, hub_model):
     parameters = sum(parameter.numel() for parameter in hub_model.model.parameters())
     buffers = sum(buffer.numel() for buffer in hub_model.model.buffers())

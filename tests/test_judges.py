@@ -29,9 +29,10 @@ from replication.judges.detector import (
     strongest,
 )
 from replication.judges.interface import Judge
-from replication.judges.panel import judge_images, judges_of
+from replication.judges.panel import check_judges, judge_images, judges_of
 from replication.judges.phrases import noun_phrases, parts_of_complex, relation_of
 from replication.judges.qwen2_5_vl import Qwen25VL
+from replication.models.checkpoint_checks import weight_bytes
 
 PLACES = {"device": "cpu", "dtype": "float32"}
 
@@ -457,6 +458,24 @@ def test_folders_that_hold_no_such_judge_are_one_sentence(checkpoints, tmp_path)
         ClipScore.load(folder, config)
     with pytest.raises(SystemExit, match="is set to the device cuda, but torch sees no GPU"):
         BlipVQA.load(checkpoints["blip_vqa"], {**CONFIG["blip_vqa"], "device": "cuda"})
+
+
+def test_too_small_gpus_are_said_before_a_judge_is_read(checkpoints, monkeypatch):
+    """On GPUs that are said to be there: each with a little more than half of what the judge takes."""
+    needed = weight_bytes(checkpoints["qwen2_5_vl_7b"], "bfloat16") + 4e9
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda gpu: (0.6 * needed, needed))
+    panel = {**CONFIG, "verdict": {**VERDICT, "dtype": "bfloat16", "device": "cuda"}}
+    for gpus, device in ((2, "cuda"), (1, "auto")):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda gpus=gpus: gpus)
+        panel["verdict"]["device"] = device
+        with pytest.raises(
+            SystemExit, match="Judge qwen2_5_vl_7b needs about .* are free on 1 GPU.s.; take larger ones"
+        ):
+            check_judges(panel, checkpoints.values())
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    check_judges(panel, checkpoints.values())  # over both
 
 
 def test_the_panel_asks_each_judge_about_its_subtasks_and_never_twice(judges, checkpoints, tmp_path, monkeypatch):

@@ -52,13 +52,27 @@ def test_formulas_by_hand():
     assert SMALL.language_model == 5 * (4 * 4 + 3 * 6 + 4) + 2 + 14  # 206
     weights, width = 219 * 2, 80  # 64 tokens of text and 16 of the image
     cache, draw, decoder = 2 * 5 * 2 * 6 * width * 2, 6 * 11 * 32, 3 * 16 * 128 * 4 * 2
-    assert costs.sampling_memory(SMALL, 2, 3, True) == weights + decoder + 2e9
-    assert costs.sampling_memory(SMALL._replace(pixels=1), 2, 3, True) == weights + cache + draw + 2e9
+    assert costs.sampling_memory(SMALL, 2, 3, True, 0) == weights + cache + decoder + 2e9
+    one_pixel, many_codes = SMALL._replace(pixels=1), SMALL._replace(pixels=1, codes=1000)
+    asked = 3 * 80 * (16 + 12) * 2  # more than 3 * 128 * 4 * 2 of one pixel, and than draw
+    assert asked > draw and costs.sampling_memory(one_pixel, 2, 3, True, 0) == weights + cache + asked + 2e9
+    written = (
+        3 * (80 + 9) * (2 * 5 * 2 + 16 + 12) * 2
+    )  # keys and values of five layers, kept until the answers are written
+    assert costs.sampling_memory(one_pixel, 2, 3, True, 9) == weights + cache + written + 2e9
+    assert costs.sampling_memory(many_codes, 2, 3, True, 9) == weights + cache + 6 * 1000 * 32 + 2e9
+    at_most = costs.sampling_memory(one_pixel, 2, 1000, False, 9) - 2 * 5 * 2 * 1000 * width * 2
+    assert at_most == weights + 32 * (80 + 9) * (2 * 5 * 2 + 16 + 12) * 2 + 2e9 or at_most == weights + 1000 * 352 + 2e9
+    assert costs.verdict_seconds(SMALL, 2, 7, 3, 0) == pytest.approx(7 * 2 * 219 * 80 / 312e12 / 0.4)
+    assert costs.verdict_seconds(SMALL, 0, 7, 3, 9) == pytest.approx(7 * 2 * 219 * (2 * 80 + 9) / 312e12 / 0.4)
     assert costs.adapter_parameters(SMALL, 4) == 5 * 4 * (4 * (2 + 2) + 3 * (2 + 3))
     tokens, logits = 2 * 2 * 80, 2 * 2 * 16 * 11 * 12
     activations = tokens * 2 * 2 * 5 + tokens * (16 + 12) * 2
-    assert costs.training_memory(SMALL, 2, 2, 2, True, None) == 2 * (219 + 3 * 206) + activations + logits + 2e9
-    assert costs.training_memory(SMALL, 2, 2, 2, False, 4) == 2 * (219 + 3 * 620) + 5 * tokens * 28 * 2 + logits + 2e9
+    alone = 2 * (219 + 3 * 206) + activations + logits + 2e9
+    assert costs.training_memory(SMALL, 2, 2, 2, True, None, False) == alone
+    assert costs.training_memory(SMALL, 2, 2, 2, True, None, True) == alone + 2 * 219
+    adapted = 2 * 219 + 4 * 4 * 620 + 5 * tokens * 28 * 2 + logits + 2e9  # adapters in float32
+    assert costs.training_memory(SMALL, 2, 2, 2, False, 4, False) == adapted
     operations = 206 * 80 * 2 * (2 * (2 + 4) + 2) * 9  # pairs, two epochs, and the reference once, of nine samples
     assert costs.training_seconds(SMALL, 9, 2, 2, False, None) == pytest.approx(operations / 312e12 / 0.4)
     assert costs.least_seconds(312e12, 2e12) == costs.least_seconds(312e12, 0) == costs.least_seconds(0, 2e12) == 2.5
@@ -66,7 +80,7 @@ def test_formulas_by_hand():
 
 def test_the_guided_cache_of_256_images_is_as_large_as_was_measured():
     """benchmarks/cases.py: 139 GB or more at 256 images of Janus-Pro-7B, and 16 bit per value."""
-    one, many = (costs.sampling_memory(SIZES["janus_pro_7b"], 2, batch, True) for batch in (128, 256))
+    one, many = (costs.sampling_memory(SIZES["janus_pro_7b"], 2, batch, True, 0) for batch in (128, 256))
     assert 139e9 / 2 < many - one < 1.3 * 139e9 / 2
 
 
@@ -77,7 +91,7 @@ def test_a_batch_costs_memory_and_saves_time_and_shards_share_the_images():
 
     images, memory, seconds, disk = row()
     assert images == 56000 and disk == 56000 * (2 * 576 + 300)
-    evaluated = {"--config": {**DRAW, "images_per_prompt": 2}, "--shard": ["0", "4"]}
+    evaluated = {"--config": {**DRAW, "images_per_prompt": 2, "judge": {"name": "oracle"}}, "--shard": ["0", "4"]}
     assert plan.drawn(plan.Job("evaluation_shard", evaluated, True), (5600, 300)) == 300 * 2 / 4
     assert row(**{"--shard": ["3", "7"]})[0] == 8000 and row(**{"--shard": ["3", "7"]})[2] == pytest.approx(seconds / 7)
     small, plain = row(config={"batch_size": 8}), row(config={"guidance_scale": 1.0})
@@ -96,6 +110,26 @@ def test_a_measured_rate_is_taken_before_a_computed_one(tmp_path, monkeypatch):
     computed = plan.trained(plan.Job("post_training", {"--config": {**TRAIN, "lora": None}}, True), (100, 10))
     assert computed[1] == costs.training_seconds(SIZES["janus_pro_7b"], 100, 30, 2, True, None)
     assert computed[2] == 6_988_342_923 * 2 and computed[0] > 3 * 6.49e9 * 2
+
+
+def test_evaluations_need_what_their_judge_needs():
+    def needed(name, rule="evaluation"):
+        judge = {"name": name} | ({"verdict": {"name": name, "batch_size": 8, "answer_tokens": 128}} if name else {})
+        config = {**DRAW, "batch_size": 8, "images_per_prompt": 1, "judge": judge}
+        return plan.sampled(plan.Job(rule, {"--config": config}, True), (5600, 300))
+
+    oracle, small, large = needed("oracle"), needed("qwen2_5_vl_7b"), needed("qwen2_5_vl_72b")
+    assert oracle[0] == small[0] < costs.GPU_MEMORY < large[0] < 2.2 * costs.GPU_MEMORY  # one after the other
+    assert oracle[1] < small[1] < large[1] and needed("own") == oracle
+
+
+def test_phases_of_dpo_hold_their_reference():
+    options = {"--config": {**TRAIN, "lora": None}, "--epochs": ["10", "30"]}
+    alone = plan.trained(plan.Job("phase_training", options, True), (100, 10))
+    beside = plan.trained(plan.Job("phase_training", {**options, "--reference": ["results/base"]}, True), (100, 10))
+    assert beside[0] - alone[0] == 2 * SIZES["janus_pro_7b"].parameters and beside[1:] == alone[1:]
+    sft = {**options, "--config": {**TRAIN, "lora": None, "method": "sft"}, "--reference": ["results/base"]}
+    assert plan.trained(plan.Job("phase_training", sft, True), (100, 10))[0] < alone[0]
 
 
 def test_a_model_of_unknown_sizes_is_counted_and_not_estimated():

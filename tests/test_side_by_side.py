@@ -10,6 +10,7 @@ import pytest
 from replication import side_by_side
 from replication.results import BENCHMARKS, paper_cell, read_metrics
 from replication.tables import tab5_t2i_compbench, tab6_geneval
+from replication.tables.side_by_side import layout
 
 IDENTITY = {"preset": "paper", "experiment": "sft", "model": "janus_pro_7b-0", "method": "sft"}
 
@@ -65,6 +66,15 @@ def test_win_rates_have_our_number_of_changed_verdicts_and_may_have_none():
         data = side_by_side.table_data(metrics, "t2i_compbench")
         cell = data.set_index(["method", "subtask", "metric"]).loc["sft", "texture", "understanding_win_rate"]
         assert cell["verdict"] == said and cell["paper"] == pytest.approx(65.22)
+
+
+def test_unparsed_verdicts_stand_in_the_cell_of_the_nonunified_score():
+    values = {("texture", "nonunified"): 0.4, ("texture", "unparsed"): 0.02, ("shape", "nonunified"): 0.4}
+    data = side_by_side.table_data(rows(values), "t2i_compbench")
+    cells = data.set_index(["method", "subtask", "metric"]).loc["sft"].xs("nonunified", level="metric")
+    assert cells.loc["texture", "unparsed"] == 2 and cells["unparsed"].drop("texture").isna().all()
+    printed = layout(data, "t2i_compbench").loc[("SFT", "Non ↓")]
+    assert printed["texture"].endswith(" (2.0 unparsed)") and "unparsed" not in printed["shape"]
 
 
 def test_other_models_and_the_embedded_world_are_not_these_cells():

@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 
 import numpy as np
 import pandas as pd
@@ -192,12 +193,19 @@ def test_a_free_answer_is_that_to_the_question_of_a_verdict(hub_checkpoint):
         UnifiedModel.answer(model, [], "", 1)
 
 
-def test_the_environment_has_the_harness_and_our_versions():
-    packages = yaml.safe_load((ROOT / "envs/understanding.yaml").read_text())["dependencies"][-1]["pip"]
-    versions = dict(package.split("==") for package in packages if "==" in package)
-    assert versions.pop("lmms_eval") == CONFIG["version"]
-    ours = dict(re.findall(r"^(\S+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
-    assert versions == {name: ours[name] for name in versions} and "transformers" in versions
+@pytest.mark.parametrize("file", ["envs/understanding.yaml", "environment.yaml"])
+def test_environments_have_our_versions(file):
+    """And name no file, which conda would look for beside a copy of its own."""
+    packages = yaml.safe_load((ROOT / file).read_text())["dependencies"][-1]["pip"]
+    versions = dict(package.split("==") for package in packages if package != "pytz")
+    ours = dict(re.findall(r"^(\S+)==(\S+)$", (ROOT / "constraints.txt").read_text().lower(), re.MULTILINE))
+    if file == "environment.yaml":
+        needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+        assert set(versions) == {re.match(r"[\w-]+(\[\w+\])?", package)[0] for package in needed}
+    else:
+        assert versions.pop("lmms_eval") == CONFIG["version"]
+    assert "transformers" in versions
+    assert versions == {name: ours[name.partition("[")[0]] for name in versions}
 
 
 def test_the_target_asks_the_models_of_the_papers_table(tmp_path):

@@ -51,6 +51,18 @@ def test_answers_that_do_not_parse_accept_nothing_and_are_counted(model, monkeyp
     assert metrics.loc[("overall", "probe_unparsed"), "value"] == 0.5
 
 
+@pytest.mark.parametrize(("unread", "number", "stops"), [(11, 20, True), (10, 20, False), (19, 19, False)])
+def test_a_model_that_mostly_says_no_score_stops_the_run(model, monkeypatch, unread, number, stops):
+    answers = ["Hm."] * unread + ["The score is 0."] * (number - unread)
+    monkeypatch.setattr(type(model), "written_answers", lambda self, images, prompts, tokens: answers)
+    asked = np.zeros((number, 24, 24, 3), np.uint8), PROMPTS[:1] * number, {"verdict": "written", "answer_tokens": 4}
+    if stops:
+        with pytest.raises(SystemExit, match="no score in 11 of 20 written answers, such as 'Hm.'; check its question"):
+            own_verdicts(model, *asked)
+    else:
+        assert own_verdicts(model, *asked)["parsed"].sum() == number - unread
+
+
 def test_an_unknown_way_to_a_verdict_is_one_sentence(model):
     with pytest.raises(SystemExit, match="no verdict 'spoken'; choose likelier or written"):
         own_verdicts(model, np.zeros((1, 24, 24, 3), np.uint8), PROMPTS[:1], {"verdict": "spoken"})

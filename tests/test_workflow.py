@@ -9,11 +9,13 @@ import sys
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
+from zipfile import ZipFile
 
 import pandas as pd
 import pytest
 
 from replication.claim_registry import load_claims, station_of
+from replication.config import load_paper
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -65,12 +67,13 @@ def dry_run(folder, *arguments):
 
 
 def jobs_of(text):
-    """The jobs of a dry run: a Counter of 'rule what', where `what` is an experiment, a figure, a table or empty."""
+    """The jobs of a dry run: a Counter of 'rule what', where `what` is an experiment, a figure, a table or empty; without
+    `compute`, which says what the jobs took and so comes after any of them."""
     jobs = Counter()
     for block in re.split(r"^\[.*\]$", text, flags=re.MULTILINE)[1:]:
         rule = re.search(r"^\s*(?:local)?rule (\w+):", block, re.MULTILINE)
         what = re.search(r"^\s*wildcards:.*\b(?:experiment|figure|table)=(\w+)", block, re.MULTILINE)
-        if rule and "output:" in block:
+        if rule and "output:" in block and rule[1] != "compute":
             jobs[" ".join([rule[1], *(what.groups() if what else ())])] += 1
     assert jobs or "Nothing to be done" in text, text
     return jobs
@@ -103,7 +106,8 @@ OF_KERNEL = shown("kernel", "fig7_dynamics", "tab_kernel")
 
 def differing(folder, other, *patterns):
     """Files that are not in both folders with the same bytes, of those that match; logs, times and shards are no results."""
-    names = {path.relative_to(root) for root in (folder, other) for pattern in patterns for path in root.glob(pattern)}
+    found = [(path, root) for root in (folder, other) for pattern in patterns for path in root.glob(pattern)]
+    names = {path.relative_to(root) for path, root in found if path.name != "compute.csv"}
     assert len(names) > 3
 
     def same(name):
@@ -625,6 +629,23 @@ class TestSmoke:
             "tab_kernel",
         ):
             assert all((figures / f"{name}.{kind}").stat().st_size for kind in ("tex", "md", "csv"))
+
+    def test_what_the_jobs_took_is_a_table_and_all_of_it_is_in_the_report(self, smoke, tmp_path):
+        taken = pd.read_csv(smoke / "results/smoke/compute.csv").set_index("station")
+        evaluations = list((smoke / "results/smoke").glob("*/seed=0/evaluation.benchmark.jsonl"))
+        assert taken.loc["evaluation", "jobs"] == len(evaluations)
+        assert taken.loc[["base_model", "candidates", "simulation"], "jobs"].ge(1).all()
+        done = run(smoke, "snakemake", "--report", str(tmp_path / "report.zip"), *SMOKE)
+        assert done.returncode == 0, done.stdout[-3000:]
+        with ZipFile(tmp_path / "report.zip") as report:
+            names = [Path(name).name for name in report.namelist()]
+            text = "".join(report.read(name).decode() for name in report.namelist() if name.endswith((".html", ".js")))
+        assert {path.name for path in (smoke / "results/smoke/figures").glob("*.csv")} <= set(names)
+        assert {path.name for path in (smoke / "results/smoke/figures").glob("*.png")} <= set(names)
+        assert "compute.csv" in names
+        paper = load_paper("smoke")
+        for caption in (paper["tables"]["claims"]["caption"], paper["figures"]["judges"]["caption"], paper["compute"]):
+            assert " ".join(caption.split()[:5]) in text
 
     def test_metrics_have_the_contract_columns(self, smoke):
         columns = "preset,experiment,model,method,seed,subtask,metric,value,n,judge"

@@ -11,6 +11,7 @@ import torch
 
 from replication.classes import find_class
 from replication.judges.cache import scores_of
+from replication.judges.hub import check_judge
 from replication.judges.phrases import parts_of_complex
 
 ATTRIBUTE, SPATIAL, ACTION = "blip_vqa", "detector", "clip_score"
@@ -53,6 +54,14 @@ def judges_needed(rows, config):
             "it needs a block `verdict` and, for prompts of benchmarks, benchmark_scores among its defaults."
         )
     return asked
+
+
+def check_judges(config, folders):
+    """Raises SystemExit where a model of the panel `config` cannot be loaded here, as far as can be said without reading it."""
+    folders = {folder.name: folder for folder in folders}
+    for block in config.values():
+        if isinstance(block, dict) and "repository" in block:
+            check_judge(folders[block["name"]], block)
 
 
 def load_judge(name, config, folders):

@@ -10,11 +10,12 @@ from replication.tables.writing import save_table
 
 
 def cell(row):
-    """ "paper | ours ± tolerance", with an asterisk where they differ beyond noise."""
+    """ "paper | ours ± tolerance", with an asterisk where they differ beyond noise, and what of it were unparsed answers."""
     if row["verdict"] == "not run":
         return f"{row['paper']:.2f} | not run"
     allowed = "" if np.isnan(row["tolerance"]) else f" ± {row['tolerance']:.1f}"
-    return f"{row['paper']:.2f} | {row['ours']:.2f}{allowed}" + ("*" if row["verdict"] == "beyond noise" else "")
+    unparsed = f" ({row['unparsed']:.1f} unparsed)" if row["unparsed"] > 0 else ""
+    return f"{row['paper']:.2f} | {row['ours']:.2f}{allowed}{'*' if row['verdict'] == 'beyond noise' else ''}{unparsed}"
 
 
 def layout(data, benchmark):
