@@ -18,7 +18,7 @@ import pandas as pd
 
 from replication.files import atomic_file
 from replication.scenes import STRATA
-from replication.supervision import discard_pool, dpo_set, ranked, select
+from replication.supervision import discard_pool, dpo_set, ranked, select, usable
 
 ADDS = ("replay", "random", "repeat", "stages")
 NO_IMAGES = pd.DataFrame(columns=["prompt_id", "verdict", "truth"])
@@ -185,6 +185,7 @@ def main():
     drawn, new_codes = read_candidates(arguments.candidates) if arguments.candidates else (NO_IMAGES, None)
     expected = arguments.like and pd.read_csv(arguments.like / "phases.csv")["samples_added"].iloc[-1]
     try:
+        drawn = usable(drawn, config["candidates_per_prompt"], None) if len(drawn) else drawn
         if phase == 1:
             before, codes, history = None, new_codes[:0], None
             samples, pool = algorithm_1(drawn, config, phase), first_pool(drawn, prompts)

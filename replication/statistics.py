@@ -115,22 +115,19 @@ def kappa_ci(first, second, level=LEVEL, repetitions=REPETITIONS, seed=0):
     return float(kappa[0]), *_percentiles(kappa[1:], level)
 
 
-def auc_ci(scores, positive, runs, clusters, level=LEVEL, repetitions=REPETITIONS, seed=0):
+def auc_ci(scores, positive, runs, clusters, arms=None, level=LEVEL, repetitions=REPETITIONS, seed=0):
     """Area under the ROC curve: how often a positive case scores higher than a negative one, ties counting half.
 
     scores, positive (cases,); runs (cases,) label the run that cases share, clusters (cases,) the base model that runs
-    share. Base models are resampled, then the runs of each with all their cases. Returns (estimate, low, high); NaNs unless
-    both kinds occur.
+    share, arms (cases,) what was done to a run. Base models are resampled, then the runs of each with all their cases, and
+    where `arms` is given, arms with all theirs. Returns (estimate, low, high); NaNs unless both kinds occur.
     """
     scores, positive, runs, clusters = map(np.asarray, (scores, positive, runs, clusters))
     if positive.all() or not positive.any():
         return np.nan, np.nan, np.nan
     names, run = np.unique(runs, return_inverse=True)
     above, below = scores[positive, None], scores[None, ~positive]
-    wins, pairs = np.zeros((2, len(names), len(names)))
-    cells = (run[positive][:, None], run[~positive][None])
-    np.add.at(wins, cells, (above > below) + 0.5 * (above == below))
-    np.add.at(pairs, cells, 1.0)
+    wins = (above > below) + 0.5 * (above == below)
 
     cluster_of_run = np.array([clusters[run == index][0] for index in range(len(names))])
     groups = [np.flatnonzero(cluster_of_run == cluster) for cluster in np.unique(cluster_of_run)]
@@ -139,9 +136,15 @@ def auc_ci(scores, positive, runs, clusters, level=LEVEL, repetitions=REPETITION
     weights = np.zeros((repetitions, len(names)))
     for times, group in zip(drawn.T, groups, strict=True):
         weights[:, group] = rng.multinomial(times * len(group), np.full(len(group), 1 / len(group)))
-    compared, won = ((weights @ table * weights).sum(axis=1) for table in (pairs, wins))
+    weights = weights[:, run]
+    if arms is not None:
+        kinds, arm = np.unique(arms, return_inverse=True)
+        weights *= rng.multinomial(len(kinds), np.full(len(kinds), 1 / len(kinds)), size=repetitions)[:, arm]
+    of_positive, of_negative = weights[:, positive], weights[:, ~positive]
+    compared = of_positive.sum(axis=1) * of_negative.sum(axis=1)
+    won = (of_positive @ wins * of_negative).sum(axis=1)
     defined = compared > 0  # a resample may hold one kind only
-    return float(wins.sum() / pairs.sum()), *_percentiles(won[defined] / compared[defined], level)
+    return float(wins.mean()), *_percentiles(won[defined] / compared[defined], level)
 
 
 def _percentiles(values, level):

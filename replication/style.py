@@ -26,10 +26,16 @@ CURRICULUM = {
     "c_sft_every": "C-SFT, every epoch",
     "c_sft_generation_only": "C-SFT, only generation",
     "c_sft_understanding_only": "C-SFT, only understanding",
+    "c_sft_neither": "C-SFT, neither branch",
     "c_sft_stages": "SFT in stages",
     "c_sft_random": "SFT + random samples",
     "c_sft_steps": "SFT + extra steps",
+    "c_sft_n_2": "C-SFT, N = 2",
+    "c_sft_n_2_random": "SFT, N = 2, + random samples",
+    "c_sft_n_2_steps": "SFT, N = 2, + extra steps",
     "c_dpo": "C-DPO",
+    "c_dpo_random": "DPO + random pairs",
+    "c_dpo_steps": "DPO + extra steps",
 }
 NAMES = {  # of the paper's scale, where `label` would not do
     "janus_pro_7b-0": "Janus-Pro-7B",

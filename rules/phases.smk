@@ -51,7 +51,8 @@ def first_phase(experiment):
     selection, training = (
         load_stage(stage, PRESET, BASE, experiment, OVERRIDES) for stage in ("phases", "post_training")
     )
-    samples = selection["method"], selection["rule"], selection["images_per_prompt"], selection["adds"] == "stages"
+    alike = ("method", "rule", "images_per_prompt", "candidates_per_prompt")
+    samples = [selection[key] for key in alike] + [selection["adds"] == "stages"]
     return epochs_of_phases(experiment)[0], samples, training
 
 

@@ -23,7 +23,7 @@ from replication.phases import is_current, phase_epochs
 from replication.scenes import STRATUM_OF, SUBTASKS
 
 SFT = {"experiment": "c_sft", "method": "sft", "rule": "contrast", "images_per_prompt": 1, "adds": "replay"}
-SFT["random_prompts"] = 3
+SFT |= {"random_prompts": 3, "candidates_per_prompt": 4}
 
 
 def prompt_table(number):
@@ -320,11 +320,33 @@ def test_station_replays_and_its_controls_match(station, tmp_path):
     assert pd.read_csv(tmp_path / "c_sft/3/phases.csv")["samples_added"].iloc[2] == 0
 
 
+def test_with_fewer_candidates_the_pool_is_larger(station, tmp_path):
+    """Only the first two of each prompt's four count, of old images and of new ones."""
+    prompts, logits = prompt_table(40), np.random.default_rng(0).normal(-0.3, 1, (40, 4))
+    save_images(tmp_path / "first", *drawn_images(logits.tolist(), prompts, 1))
+    assert station("c_sft", 1, {"candidates_per_prompt": 2}, candidates="first").returncode == 0
+    pool = pd.read_csv(tmp_path / "c_sft/1/discard_pool.csv")
+    assert pool["prompt_id"].tolist() == np.flatnonzero((logits[:, :2] < 0).all(axis=1)).tolist()
+    replayed = pd.read_csv(tmp_path / "c_sft/1/next_prompts.csv")
+    new = [[-1, -2, 3, 3]] * 10 + [[-1, 2, 3, 3]] * 30
+    save_images(tmp_path / "new", *drawn_images(new, replayed, 2))
+    station("c_sft", 2, {"candidates_per_prompt": 2}, previous="c_sft/1", candidates="new")
+    counts = pd.read_csv(tmp_path / "c_sft/2/phases.csv").iloc[1]
+    unlocked = (replayed["prompt_id"] >= 10).sum()
+    assert counts[["samples_added", "prompts_unlocked", "images_drawn"]].tolist() == [
+        unlocked,
+        unlocked,
+        2 * len(replayed),
+    ]
+
+
 def test_station_fails_with_one_sentence(station, tmp_path):
     prompts = prompt_table(40)
     save_images(tmp_path / "rejected", *drawn_images([[-1, -2]] * 40, prompts, 1))
-    done = station("c_sft", 1, {}, candidates="rejected")
+    done = station("c_sft", 1, {"candidates_per_prompt": 2}, candidates="rejected")
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and "accepted 0.0% of its 80" in done.stderr
+    done = station("c_sft", 1, {"candidates_per_prompt": 3}, candidates="rejected")
+    assert done.returncode == 1 and done.stderr.startswith("supervision.candidates_per_prompt is 3, but 2 candidates")
     done = station("c_sft", 1, {"adds": "reply"}, candidates="rejected")
     assert done.returncode == 1 and done.stderr == (
         "phases.adds is 'reply'; choose one of: replay, random, repeat, stages.\n"

@@ -278,7 +278,11 @@ def test_curriculum_table_sets_ours_beside_the_papers(metrics, tmp_path):
     latex, text = ((tmp_path / f"tab_curriculum{suffix}").read_text() for suffix in (".tex", ".md"))
     for written in (latex, text):
         assert "44.2" in written and "1,091" in written
-    assert "_" not in latex and "%" not in latex
+    assert "_" not in latex and "%" not in latex.replace(r"\%", "")
+    counts = phases[phases["experiment"] == "c_sft"].groupby("phase")[["samples_added", "samples"]].sum()
+    percent = 100 * counts.loc[2, "samples_added"] / counts.loc[1, "samples"]
+    assert cells.loc[("c_sft", "added_percent"), "value"] == pytest.approx(percent)
+    assert table.loc["C-SFT", ("ours", "Samples added")] == f"{added.mean():.1f} ({percent:.1f} %)"
 
 
 def test_judges_sets_each_quantity_by_the_judge_beside_the_oracles(judged):

@@ -115,7 +115,7 @@ def test_a_measured_rate_is_taken_before_a_computed_one(tmp_path, monkeypatch):
 def test_evaluations_need_what_their_judge_needs():
     def needed(name, rule="evaluation"):
         judge = {"name": name} | ({"verdict": {"name": name, "batch_size": 8, "answer_tokens": 128}} if name else {})
-        config = {**DRAW, "batch_size": 8, "images_per_prompt": 1, "judge": judge}
+        config = {**DRAW, "images_per_prompt": 1, "judge": judge}
         return plan.sampled(plan.Job(rule, {"--config": config}, True), (5600, 300))
 
     oracle, small, large = needed("oracle"), needed("qwen2_5_vl_7b"), needed("qwen2_5_vl_72b")

@@ -20,6 +20,7 @@ LOOPS = {  # first round and the name of the others: what the loop is called, an
     "sft_oracle": ("loop_oracle", "SFT, truth (control)", TRUE_COLOR),
     "dpo": ("loop_dpo", "DPO, own verdicts", COLORS["dpo"]),
 }
+LONGER = "loop_longer"  # the first round of SFT for as many epochs as two
 PANELS = {
     "generation": "generation (%)",
     "nonunified": "unification (%)",
@@ -76,6 +77,10 @@ def rounds_data(metrics, images, supervision):
                 shares = 100 * wins[["value", "low", "high"]].astype(float)
                 rows.append((method, "win_rate", np.nan, *shares, len(generation)))
             frames.append(frame(rows).assign(loop=first, round=number))
+    if (metrics["method"] == LONGER).any():
+        for name in ("generation", "nonunified", "balanced_accuracy"):
+            values, models = overall(metrics, LONGER, name)
+            frames.append(frame(per_run(LONGER, name, values, models)).assign(loop=LONGER, round=2))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -83,7 +88,7 @@ def draw(metrics, images, supervision):
     """Figure and the frame of what it shows."""
     data = rounds_data(metrics, images, supervision)
     figure, panels = plt.subplots(2, 4, figsize=(WIDTH, 3.5), sharex=True, gridspec_kw={"wspace": 0.95, "hspace": 0.25})
-    loops = list(data["loop"].unique())
+    loops = [loop for loop in LOOPS if loop in set(data["loop"])]
     for axes, (quantity, text), letter in zip(panels.flat, PANELS.items(), "abcdefgh", strict=True):
         for index, loop in enumerate(loops):
             _, name, color = LOOPS[loop]
@@ -93,6 +98,17 @@ def draw(metrics, images, supervision):
             axes.scatter(single["round"] + shift, single["value"], s=3, color=color, alpha=0.4, linewidth=0)
             style = {"color": color, "marker": "o", "markersize": 3.5, "elinewidth": 0.8, "label": name}
             axes.errorbar(mean["round"] + shift, mean["value"], yerr=errors(mean, "value"), **style)
+        longer = data[(data["loop"] == LONGER) & (data["quantity"] == quantity) & data["seed"].isna()]
+        if len(longer):
+            style = {
+                "color": COLORS["sft"],
+                "fmt": "D",
+                "markersize": 3.5,
+                "markerfacecolor": "white",
+                "elinewidth": 0.8,
+            }
+            name = "SFT, one round of twice the epochs"
+            axes.errorbar(longer["round"] + 0.2, longer["value"], yerr=errors(longer, "value"), label=name, **style)
         axes.set_ylabel(text)
         axes.grid(axis="y")
         panel(axes, letter, -0.42)
@@ -102,7 +118,7 @@ def draw(metrics, images, supervision):
         axes.set(xlabel="round", xticks=range(int(data["round"].max()) + 1))
     figure.align_ylabels(panels)
     handles, names = panels[0, 0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="lower center", bbox_to_anchor=(0.5, 0.94), ncols=len(loops))
+    figure.legend(handles, names, loc="lower center", bbox_to_anchor=(0.5, 0.94), ncols=len(handles))
     return figure, data
 
 

@@ -28,13 +28,17 @@ ARMS = {  # what follows the trainer in an arm's name: how the arm is called, an
     "flipped_50": ("50 % flipped", "v"),
     "shuffled": ("prompts shuffled", "X"),
     "swapped": ("swapped", "s"),
+    "random_lenient": ("lenient, any accepted", "P"),
+    "random_flipped_50": ("50 % flipped, any accepted", "d"),
 }
 CHANGES = {
     "generation": "generation",
     "balanced_accuracy": "balanced accuracy",
     "nonunified": "Nonunified score",  # lower is better
 }
+LEAST_FALL = 0.5  # points: the least that the claim nonunified_cannot_tell asks for
 MEASURES = {  # of the quality check: how each is called, and its sign where more is better
+    "answer": ("its answer: train,\ncannot tell, do not", 1),
     "advantage": ("precision less own\nshare of right images", 1),
     "precision_chosen": ("precision of\ntraining set", 1),
     "pair_margin": ("right less reversed\npairs (DPO)", 1),
@@ -101,9 +105,10 @@ def win_rate_data(metrics):
 
 
 def flagged(changes):
-    """Arms whose Nonunified score provably falls (improves) while generation or balanced accuracy provably falls."""
-    means = changes[changes["seed"].isna()].pivot(index="method", columns="metric", values=["low", "high"])
-    falls = means["high"] < 0
+    """Arms whose Nonunified score provably falls (improves) while generation or balanced accuracy provably falls, by at least
+    `LEAST_FALL` each."""
+    means = changes[changes["seed"].isna()].pivot(index="method", columns="metric", values=["change", "high"])
+    falls = (means["high"] < 0) & (means["change"] <= -LEAST_FALL)
     return sorted(falls.index[falls["nonunified"] & (falls["generation"] | falls["balanced_accuracy"])])
 
 
@@ -125,17 +130,17 @@ def runs_data(metrics):
 def auc_data(cases):
     """Frame outcome, measure, auc, low, high, better, worse (numbers of runs).
 
-    Outcome `both`: generation and balanced accuracy rise (co-improvement) or fall (co-degradation); a run with one of each
-    is left out. Outcome `generation`: it rises or falls.
+    Outcome `both`: generation and balanced accuracy rise (co-improvement) or fall (co-degradation); a run with one of each, or
+    of which one stays, is left out. Outcome `generation`: it rises or falls.
     """
     rows = []
     for outcome in OUTCOMES:
-        abilities = cases[["generation", "balanced_accuracy"] if outcome == "both" else ["generation"]]
+        abilities = cases[["generation", "balanced_accuracy"] if outcome == "both" else ["generation"]].round(6)
         better, worse = (abilities > 0).all(axis=1), (abilities < 0).all(axis=1)
         for measure, (_, sign) in MEASURES.items():
             told = cases[(better | worse) & cases[measure].notna()]
             positive = better[told.index]
-            estimate = auc_ci(sign * told[measure], positive, told["seed"], told["model"])
+            estimate = auc_ci(sign * told[measure], positive, told["seed"], told["model"], told["method"])
             rows.append((outcome, measure, *estimate, positive.sum(), (~positive).sum()))
     return pd.DataFrame(rows, columns=["outcome", "measure", "auc", "low", "high", "better", "worse"])
 

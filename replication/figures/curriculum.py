@@ -2,7 +2,7 @@
 
 Above: gain of each schedule and control over plain SFT or DPO, paired over runs: (a) generation, (b) unification, (c)
 balanced accuracy on held-out labelled scenes; and (d) how many discarded prompts a replay unlocks, pooled over runs, with
-Wilson 95 % intervals. Below (e to g): C-SFT minus each of its controls. Means with 95 % intervals over paired runs; points
+Wilson 95 % intervals. Below (e to g): each replay minus its controls. Means with 95 % intervals over paired runs; points
 are runs.
 """
 
@@ -18,22 +18,29 @@ QUANTITIES = {
     "nonunified": "unification (points)",
     "balanced_accuracy": "balanced\naccuracy (points)",
 }
-REFERENCES = {  # what C-SFT is compared with
-    "c_sft_random": "– random samples",
-    "c_sft_steps": "– extra steps",
-    "c_sft_generation_only": "– only generation",
-    "c_sft_understanding_only": "– only understanding",
+CONTROLS = {  # what a replay is compared with: the replay, and what the difference is called
+    "c_sft_random": ("c_sft", "C-SFT – random samples"),
+    "c_sft_steps": ("c_sft", "C-SFT – extra steps"),
+    "c_sft_generation_only": ("c_sft", "C-SFT – only generation"),
+    "c_sft_understanding_only": ("c_sft", "C-SFT – only understanding"),
+    "c_sft_neither": ("c_sft", "C-SFT – neither branch"),
+    "c_sft_n_2_random": ("c_sft_n_2", "N = 2: – random samples"),
+    "c_sft_n_2_steps": ("c_sft_n_2", "N = 2: – extra steps"),
+    "c_dpo_random": ("c_dpo", "C-DPO – random pairs"),
+    "c_dpo_steps": ("c_dpo", "C-DPO – extra steps"),
 }
-WITHOUT_REPLAY = ("c_sft_stages", "c_sft_random", "c_sft_steps")
+PLAIN = ("sft", "s_n_2", "dpo")
+EQUAL_COMPUTE = tuple(name for name in CONTROLS if name.endswith(("_random", "_steps")))
+WITHOUT_REPLAY = ("c_sft_stages", *EQUAL_COMPUTE)
 
 
 def plain(method):
     """The self-improvement that an arm of the curriculum extends."""
-    return "dpo" if method == "c_dpo" else "sft"
+    return "dpo" if method.startswith("c_dpo") else "s_n_2" if method.startswith("c_sft_n_2") else "sft"
 
 
 def color(method):
-    return PAPER_COLOR if method in ("c_sft_random", "c_sft_steps") else COLORS[plain(method)]
+    return PAPER_COLOR if method in EQUAL_COMPUTE else COLORS["dpo" if method.startswith("c_dpo") else "sft"]
 
 
 def overall(metrics, method, quantity):
@@ -44,10 +51,10 @@ def overall(metrics, method, quantity):
 
 def changes_data(metrics):
     """Frame method, against, quantity, seed (nan for the mean over runs), change, low, high, runs: every arm against plain
-    self-improvement, and C-SFT against its controls."""
+    self-improvement, and each replay against its controls."""
     arms = [method for method in CURRICULUM if (metrics["method"] == method).any()]
     pairs = [(method, plain(method)) for method in arms]
-    pairs += [("c_sft", control) for control in REFERENCES if {"c_sft", control} <= set(arms)]
+    pairs += [(replay, control) for control, (replay, _) in CONTROLS.items() if {replay, control} <= set(arms)]
     rows = []
     for method, against in pairs:
         for quantity in QUANTITIES:
@@ -105,10 +112,11 @@ def draw_unlocked(axes, unlocked, arms):
 def draw(metrics, phases):
     """Figure and the frame of what it shows."""
     changes, unlocked = changes_data(metrics), unlocked_data(phases)
-    gains = changes["against"].isin(["sft", "dpo"])
+    gains = changes["against"].isin(PLAIN)
     blocks = {"gain over plain SFT or DPO": (changes[gains], "method", CURRICULUM)}
     if not gains.all():
-        blocks["C-SFT minus its controls"] = (changes[~gains], "against", REFERENCES)
+        names = {control: name for control, (_, name) in CONTROLS.items()}
+        blocks["replay minus its controls"] = (changes[~gains], "against", names)
     names = [rows[key].unique() for rows, key, _ in blocks.values()]
     heights = [len(block) for block in names]
     figure, panels = plt.subplots(

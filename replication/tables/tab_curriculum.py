@@ -2,20 +2,20 @@
 
 Overall values in per cent, means over runs with 95 % intervals (base models resampled, then the runs of each); the gain in
 generation over plain SFT or DPO is paired over runs. Unlocked: discarded prompts with an accepted image after a replay, all
-runs together. Samples added: per run. The paper's cells are Janus-Pro-7B's (T2I-CompBench++, overall); its early replay is
+runs together. Samples added: per run, and in per cent of the set before. The paper's cells are Janus-Pro-7B's (T2I-CompBench++, overall); its early replay is
 at epoch 4 of 20, and its number of samples with only one branch strengthened is "about 600".
 """
 
 import numpy as np
 import pandas as pd
 
-from replication.figures.curriculum import changes_data, read_inputs, unlocked_data
+from replication.figures.curriculum import PLAIN, changes_data, plain, read_inputs, unlocked_data
 from replication.results import mean_over_runs, paper_cell, paper_values, parse_arguments, runs
 from replication.style import CURRICULUM, METHODS
 from replication.tables.writing import save_table
 
-NAMES = METHODS | CURRICULUM
-ROWS = ("pretrained", "sft", *(method for method in CURRICULUM if method != "c_dpo"), "dpo", "c_dpo")
+NAMES = METHODS | CURRICULUM | {"s_n_2": "SFT, N = 2"}
+ROWS = {name: [method for method in CURRICULUM if plain(method) == name] for name in PLAIN}
 METRICS = {
     "generation": "Generation ↑",
     "understanding_win_rate": "Win rate ↑",
@@ -37,10 +37,11 @@ def paper_row(method):
 
 
 def table_data(metrics, phases):
-    """Long frame method, quantity, value, low, high, runs, paper; `unlocked` and `discarded` count prompts of all runs."""
+    """Long frame method, quantity, value, low, high, runs, paper; `unlocked` and `discarded` count prompts of all runs, and
+    `added_percent` is the share of `samples_added` in the set of the first phase, of all runs."""
     changes, unlocked = changes_data(metrics), unlocked_data(phases).set_index("method")
     rows = []
-    for method in ROWS:
+    for method in ["pretrained", *(name for first, arms in ROWS.items() for name in (first, *arms))]:
         if not (metrics["method"] == method).any():
             continue
         paper = paper_row(method)
@@ -51,7 +52,7 @@ def table_data(metrics, phases):
                 summary = mean_over_runs(values["overall"], models)
             mean, low, high, count = summary
             rows.append((method, metric, 100 * mean, 100 * low, 100 * high, count, paper[metric]))
-        chosen = (changes["method"] == method) & changes["against"].isin(["sft", "dpo"])
+        chosen = (changes["method"] == method) & changes["against"].isin(PLAIN)
         gain = changes[chosen & (changes["quantity"] == "generation") & changes["seed"].isna()]
         rows += [(method, "gain", *row, np.nan) for row in gain[["change", "low", "high", "runs"]].to_numpy()]
         if method in unlocked.index:
@@ -61,7 +62,9 @@ def table_data(metrics, phases):
         if method in CURRICULUM and method != "c_sft_stages":  # whose stages are parts of the set of Algorithm 1
             later = phases[(phases["experiment"] == method) & (phases["phase"] > 1)]
             added = later.groupby("seed")["samples_added"].sum()
+            before = phases.loc[(phases["experiment"] == method) & (phases["phase"] == 1), "samples"].sum()
             rows.append((method, "samples_added", added.mean(), np.nan, np.nan, len(added), paper["samples_added"]))
+            rows.append((method, "added_percent", 100 * added.sum() / before, np.nan, np.nan, len(added), np.nan))
     return pd.DataFrame(rows, columns=["method", "quantity", "value", "low", "high", "runs", "paper"])
 
 
@@ -85,6 +88,8 @@ def layout(data):
         ours = {name: cell(row.loc[name], "+" if name == "gain" else "") for name in row.index}
         if "unlocked" in ours:
             ours["unlocked"] = f"{row.loc['unlocked', 'value']:.0f} of {row.loc['discarded', 'value']:.0f}"
+        if "samples_added" in ours:
+            ours["samples_added"] += f" ({ours['added_percent']} %)"
         paper = {name: number(row.loc[name, "paper"]) for name in METRICS if name != "balanced_accuracy"}
         paper["samples_added"] = number(row["paper"].get("samples_added", np.nan), digits=0)
         if method in approximate:
