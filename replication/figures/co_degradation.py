@@ -38,7 +38,7 @@ CHANGES = {
 }
 LEAST_FALL = 0.5  # points: the least that the claim nonunified_cannot_tell asks for
 MEASURES = {  # of the quality check: how each is called, and its sign where more is better
-    "answer": ("its answer: train,\ncannot tell, do not", 1),
+    "answer": ("its printed answer", 1),
     "advantage": ("precision less own\nshare of right images", 1),
     "precision_chosen": ("precision of\ntraining set", 1),
     "pair_margin": ("right less reversed\npairs (DPO)", 1),

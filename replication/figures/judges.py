@@ -2,8 +2,8 @@
 
 The judge is the pre-trained model that comes after the run's own in the preset's list. (a) quantities by both judges, and
 generation corrected for the judge's errors on held-out labelled scenes (Rogan and Gladen); a bar is what the conclusion
-says is exceeded, the words whether the interval says so. (b) the same less the oracle's value, paired over runs. (c) the
-judge's own errors. 95 % intervals resample base models, then their runs, and for corrected values the labelled scenes, too;
+says is exceeded, the words whether the interval says so, and for shares also one that resamples base models and runs. (b) the
+same less the oracle's value, paired over runs. (c) the judge's own errors. 95 % intervals resample base models, then their runs, and for corrected values the labelled scenes, too;
 those of shares in (a) are Wilson's; points are runs.
 
 Inputs: metrics.csv of every run, probe_verdicts.csv of the pre-trained models, and quality_check.csv where there are any.
@@ -95,10 +95,11 @@ def conclusion_rows(frames, name, method, corrected):
         values = per_run(frame, name, method)
         each, mean = 100 * values["top"] / values["bottom"], pooled(values)
         drawn = corrected[name, method] if by == "corrected" else replicates_of(values)
-        interval = percentiles(drawn)
+        over_runs = interval = percentiles(drawn)
         if name in COUNTED:
             interval = 100 * wilson_interval(values["top"].sum(), values["bottom"].sum())
-        holds = "" if limit is None else "yes" if interval[0] > limit else "no" if interval[1] < limit else "open"
+        low, high = np.minimum(interval, over_runs)[0], np.maximum(interval, over_runs)[1]  # images of a run are no draws apart
+        holds = "" if limit is None else "yes" if low > limit else "no" if high < limit else "open"
         rows.append((name, method, by, "", np.nan, mean, *interval, limit, holds))
         rows += [(name, method, by, "", seed, value, np.nan, np.nan, np.nan, "") for seed, value in each.items()]
         if by == "oracle":
