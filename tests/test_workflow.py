@@ -173,7 +173,8 @@ def test_the_plan_of_the_papers_scale(checkout):
 @pytest.fixture(scope="session")
 def replays(checkout):
     """The dry run of one run of each arm of the curriculum in preset full whose chain of phases is looked at."""
-    arms = ("c_sft", "c_dpo", "c_sft_several", *STARTS_AS_C_SFT)
+    arms = ("c_sft", "c_dpo", "c_sft_several", *STARTS_AS_C_SFT, "c_sft_neither", "c_sft_n_2")
+    arms += ("c_sft_n_2_random", "c_sft_n_2_steps", "c_dpo_random", "c_dpo_steps")
     models = [f"results/full/{arm}/seed=3/model" for arm in arms]
     return dry_run(checkout, *models, "--config", "preset=full")
 
@@ -335,10 +336,11 @@ def test_a_replay_is_a_chain_of_phases(replays):
         ("c_dpo", "phase=1/model", "phase=1/model"),
         ("c_sft_generation_only", "c_sft", "base"),
         ("c_sft_understanding_only", "base", "c_sft"),
+        ("c_sft_neither", "base", "base"),
     ],
 )
 def test_a_branch_that_is_not_strengthened_is_the_pretrained_one(replays, experiment, draws, judges):
-    """Both arms with one branch strengthened go on from the first phase of c_sft, as they are c_sft until the replay."""
+    """Arms with one branch strengthened, or none, go on from the first phase of c_sft, as they are c_sft until the replay."""
     inputs, command = chain(replays, experiment)["phase=2/candidates/candidates.csv"]
     models = {
         "base": ("base", "results/full/base/base=0"),
@@ -349,12 +351,21 @@ def test_a_branch_that_is_not_strengthened_is_the_pretrained_one(replays, experi
     assert f"--model {models[draws][1]} --judge {models[judges][1]} " in command
 
 
-@pytest.mark.parametrize(("experiment", "draws"), [("c_sft_random", True), ("c_sft_steps", False)])
-def test_a_control_follows_the_run_that_it_is_a_control_of(replays, experiment, draws):
-    jobs, like = chain(replays, experiment), "results/full/c_sft/seed=3"
+@pytest.mark.parametrize(("kind", "draws"), [("random", True), ("steps", False)])
+@pytest.mark.parametrize("replay", ["c_sft", "c_sft_n_2", "c_dpo"])
+def test_a_control_follows_the_run_that_it_is_a_control_of(replays, replay, kind, draws):
+    jobs, like = chain(replays, f"{replay}_{kind}"), f"results/full/{replay}/seed=3"
     assert ("phase=2/candidates/candidates.csv" in jobs) == draws
     assert f"{like}/phases.csv" in jobs["training_set.csv"][0] and f"--like {like}/model" in jobs["model"][1]
     assert f"--model {like}/phase=1/model " in jobs["model"][1] and "phase=1/model" not in jobs
+
+
+def test_two_candidates_are_the_first_two_of_those_that_are_drawn_anyway(replays):
+    jobs = chain(replays, "c_sft_n_2")
+    first, command = jobs["phase=1/training_set.csv"]
+    assert any("candidates/seed=3/candidates.csv" in path for path in first) and '"candidates_per_prompt": 2' in command
+    assert '"candidates_per_prompt": 2' in jobs["phase=2/candidates/candidates.csv"][1]
+    assert '"candidates_per_prompt": 10' in chain(replays, "c_sft")["phase=2/candidates/candidates.csv"][1]
 
 
 def test_only_a_run_that_is_alike_so_far_starts_as_another(checkout):

@@ -98,7 +98,8 @@ def conclusion_rows(frames, name, method, corrected):
         over_runs = interval = percentiles(drawn)
         if name in COUNTED:
             interval = 100 * wilson_interval(values["top"].sum(), values["bottom"].sum())
-        low, high = np.minimum(interval, over_runs)[0], np.maximum(interval, over_runs)[1]  # images of a run are no draws apart
+        # images of one run are no draws apart
+        low, high = np.minimum(interval, over_runs)[0], np.maximum(interval, over_runs)[1]
         holds = "" if limit is None else "yes" if low > limit else "no" if high < limit else "open"
         rows.append((name, method, by, "", np.nan, mean, *interval, limit, holds))
         rows += [(name, method, by, "", seed, value, np.nan, np.nan, np.nan, "") for seed, value in each.items()]
