@@ -9,11 +9,12 @@ import pandas as pd
 from tqdm import tqdm
 
 from replication.files import atomic_directory
+from replication.gpu_memory import check_gpu, drawing_memory
 from replication.judges import oracle
 from replication.models.interface import load_model
 from replication.provenance import write_provenance
 from replication.sampling import image_seed
-from replication.verdicts import own_verdicts
+from replication.verdicts import ENOUGH_TO_TELL, check_sense, own_verdicts
 
 
 def whole_batches(rows, batch_size, shard):
@@ -42,13 +43,15 @@ def draw_images(
     truth_known=True,
     shard=(0, 1),
     keep_images=False,
+    nonsense_share=None,
 ):
     """Draw `number` images per prompt and judge each by the model itself (or by the model `judge`) and, where the
     truth is known, by the oracle.
 
     prompts: frame with columns prompt_id, prompt, subtask, stratum. index_name: column that counts a prompt's images.
     purpose, seed: name the random stream (`image_seed`). config: guidance_scale, temperature, batch_size, and how verdicts
-    are had (`own_verdicts`). shard: (k, n), draw the k-th of n parts only (`whole_batches`).
+    are had (`own_verdicts`). shard: (k, n), draw the k-th of n parts only (`whole_batches`). nonsense_share: of the first
+    `ENOUGH_TO_TELL` written answers, the most that may say no score (`check_sense`).
 
     Returns a frame with the columns of `prompts`, index_name, image_seed, log_prob (without guidance, temperature 1),
     those of `own_verdicts`, truth (the oracle's; there where `truth_known`, which it is of rendered scenes), and judge_verdict
@@ -77,6 +80,8 @@ def draw_images(
         log_probs.append(batch_log_probs.double().cpu().numpy())
         images = model.decode_images(batch_codes)
         verdicts.append(own_verdicts(judge or model, images, batch["prompt"], config))
+        if nonsense_share is not None and start < ENOUGH_TO_TELL <= start + len(batch):
+            check_sense(pd.concat(verdicts), nonsense_share)
         if second_judge:
             second = own_verdicts(second_judge, images, batch["prompt"], config)
             verdicts[-1]["judge_verdict"] = second["verdict"]
@@ -104,7 +109,8 @@ def main():
     parser.add_argument("--shard", type=int, nargs=2, metavar=("K", "N"), help="draw the K-th (from 0) of N parts only")
     parser.add_argument("--output", type=Path, required=True, help="folder of candidates.csv and codes.npy")
     arguments = parser.parse_args()
-    config = arguments.config
+    config, judge = arguments.config, arguments.judge if arguments.judge != arguments.model else None
+    check_gpu(config["model"], drawing_memory(config, models=2 if judge else 1), "candidates.batch_size")
     rows, codes = draw_images(
         load_model(arguments.model, config["model"]),
         pd.read_csv(arguments.prompts),
@@ -113,9 +119,11 @@ def main():
         arguments.purpose,
         arguments.seed,
         config,
-        arguments.judge and load_model(arguments.judge, config["model"]),
+        judge and load_model(judge, config["model"]),
         truth_known=config["judge"] == "oracle",
         shard=arguments.shard or (0, 1),
+        # what training does to the answers is a result
+        nonsense_share=config["nonsense_share"] if arguments.purpose == "candidates" else None,
     )
     with atomic_directory(arguments.output) as folder:
         rows.to_csv(folder / "candidates.csv", index=bool(arguments.shard), index_label="row")

@@ -25,13 +25,14 @@ def compute_table(results):
     Raises SystemExit where there is no benchmark file.
     """
     results = Path(results)
-    found = {file.relative_to(results) for file in results.rglob(f"*{SUFFIX}")}
-    files = [
-        results / file for file in sorted(found) if not file.parts[0].startswith("family=")
-    ]  # which has its own table
+    found = sorted(file.relative_to(results) for file in results.rglob(f"*{SUFFIX}") if file.stat().st_size)
+    files = [results / file for file in found if not file.parts[0].startswith("family=")]  # these have their own table
     if not files:
         raise SystemExit(f"No job has left a *{SUFFIX} in {results}, so what they took is not known; run them first.")
     taken = pd.DataFrame(json.loads(file.read_text().splitlines()[-1]) for file in files)
+    taken = taken[["s", "cpu_time", "max_rss"]].apply(
+        pd.to_numeric, errors="coerce"
+    )  # "NA" where a job was never sampled
     of_station = taken.assign(station=[station_of(file) for file in files]).groupby("station")
     table = pd.DataFrame(
         {

@@ -22,6 +22,7 @@ from replication import metrics
 from replication.candidates import draw_images, drawing_order, whole_batches
 from replication.evaluation_summary import write_summary
 from replication.files import atomic_directory
+from replication.gpu_memory import check_gpu, drawing_memory
 from replication.judges.panel import check_judges, judge_images, judges_needed
 from replication.models.interface import load_model
 from replication.verdicts import own_verdicts
@@ -96,6 +97,8 @@ def main():
     if truth_by != "oracle":
         judges_needed(prompts, config["judge"])  # before hours are spent
         check_judges(config["judge"], arguments.judge_models)
+    others = bool(arguments.understanding) + bool(arguments.judge)
+    check_gpu(config["model"], drawing_memory(config, models=1 + others), "evaluation.batch_size")
     model = load_model(arguments.model, config["model"])
     understanding = load_model(arguments.understanding, config["model"]) if arguments.understanding else model
     judge = arguments.judge and load_model(arguments.judge, config["model"])

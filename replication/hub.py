@@ -38,7 +38,7 @@ def check_revision(repository, revision):
         raise SystemExit(
             f"The revision of {repository} is {revision!r}, but must be a commit, 40 hexadecimal digits; `python -c "
             f"\"from huggingface_hub import model_info; print(model_info('{repository}').sha)\"` prints the newest, and "
-            "--config 'overrides=[\"model.revision=...\"]' sets that of the base model."
+            "--config 'overrides=[\"model.revision=...\"]' sets that of the base model, and model.parts.NAME.revision that of a part."
         )
 
 

@@ -1,7 +1,7 @@
 """What a run will cost, before anything runs: `python -m replication.plan preset=paper`.
 
 Jobs are those of Snakemake's own dry run, so what is there already is not planned again. What a job needs is read off its
-command and the sizes of its model (replication/costs.py).
+command and the sizes of its model (replication/costs.py, replication/gpu_memory.py).
 """
 
 import argparse
@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from replication import costs
+from replication import costs, gpu_memory
 from replication.config import load_stage, read_selection
 
 DRAWING = ("candidates", "own_candidates", "phase_candidates")
@@ -109,18 +109,20 @@ def drawn(job, prompts):
 
 
 def sampled(job, prompts):
-    """(GPU memory in bytes, seconds, bytes on disk) of a job that draws and judges images."""
+    """(GPU memory in bytes, seconds, bytes on disk) of a job that draws and judges images; benchmarks' own judges are left out."""
     config, images = job.options["--config"], drawn(job, prompts)
-    sizes, values = costs.SIZES[config["model"]["name"]], costs.BYTES[config["model"]["dtype"]]
+    sizes, values = gpu_memory.SIZES[config["model"]["name"]], gpu_memory.BYTES[config["model"]["dtype"]]
     batch, guided = config["batch_size"], config["guidance_scale"] != 1
     answer = config["answer_tokens"] if config["verdict"] == "written" else 0
     rate = measured(f"{config['model']['name']}_shape (images, batch {batch})")
     seconds = images / rate if rate else costs.sampling_seconds(sizes, values, images, batch, guided)
-    judged = images * (1 if job.rule in DRAWING else 2)  # an evaluation also judges the pre-trained model's images
+    judged = images * (2 if job.options.get("--baseline") else 1)  # the pre-trained model's images are judged, too
     rate = None if answer else measured(f"{config['model']['name']}_shape (verdicts)")
     seconds += judged / rate if rate else costs.verdict_seconds(sizes, values, judged, batch, answer)
-    memory = costs.sampling_memory(sizes, values, batch, guided, answer)
-    if judge := judge_of(job):  # the model has made room for it
+    roles = ("--model", "--judge", "--understanding")
+    models = {folder for role in roles for folder in job.options.get(role, [])}
+    memory = gpu_memory.drawing_memory(config, max(len(models), 1))
+    if judge := judge_of(job):  # the models have made room for it
         memory = max(memory, costs.judge_memory(costs.JUDGES[judge["name"]]))
         seconds += costs.judge_seconds(costs.JUDGES[judge["name"]], images, judge["batch_size"], judge["answer_tokens"])
     disk = images * (2 * sizes.tokens + 300 + (0 if job.rule in DRAWING else 3 * sizes.pixels**2))
@@ -134,38 +136,41 @@ def judge_of(job):
     return block if block and block["name"] in costs.JUDGES else None
 
 
+def gpus_of(job, memory):
+    """GPUs that a job holds: one, or as many as its judge is spread over."""
+    return math.ceil(memory / costs.GPU_MEMORY) if judge_of(job) else 1
+
+
 def trained(job, prompts):
     """(GPU memory in bytes, seconds, bytes on disk) of a training with one sample of each prompt, the most it gets."""
     config = job.options["--config"]
-    sizes, values = costs.SIZES[config["model"]["name"]], costs.BYTES[config["model"]["dtype"]]
+    sizes, values = gpu_memory.SIZES[config["model"]["name"]], gpu_memory.BYTES[config["model"]["dtype"]]
     first, last = (int(epoch) for epoch in job.options.get("--epochs", [0, config["epochs"]]))
-    pair = 2 if config["method"] == "dpo" else 1
-    checkpointing, adapter = config["gradient_checkpointing"], config["lora"] and config["lora"]["r"]
-    batch, reference = config["per_device_train_batch_size"], pair == 2 and bool(job.options.get("--reference"))
-    memory = costs.training_memory(sizes, values, batch, pair, checkpointing, adapter, reference)
-    kind = "LoRA" if adapter else "all weights"
-    step = measured(f"{config['model']['name']}_shape (one {config['method']} step, {kind})")  # of one sample
-    seconds = costs.training_seconds(sizes, prompts[0], last - first, pair, checkpointing, adapter)
-    return memory, step * prompts[0] * (last - first) if step else seconds, sizes.parameters * values
+    pair, adapter = 2 if config["method"] == "dpo" else 1, bool(config["lora"])
+    seconds = costs.training_seconds(sizes, prompts[0], last - first, pair, config["gradient_checkpointing"], adapter)
+    memory = gpu_memory.post_training_memory(config, bool(job.options.get("--reference")))
+    return memory, seconds, sizes.parameters * values
 
 
 def cost_table(jobs, prompts):
-    """One row per rule: jobs, how they are run, images, GPU memory of a job, GPU-hours and disk of all; None: not estimated, as
-    of a model whose sizes are not known."""
+    """One row per rule: jobs, how they are run, images, GPU memory of a job, its GPUs, hours of the longest job, GPU-hours and disk
+    of all; None: not estimated, as of a model whose sizes are not known."""
     local, rows = local_rules(), {}
     for job in jobs:
-        row = rows.setdefault(job.rule, [0, "here" if job.rule in local else "submitted", 0, None, None, None])
+        row = rows.setdefault(job.rule, [0, "here" if job.rule in local else "submitted", 0, *[None] * 5])
         row[0] += 1
         if job.rule not in ESTIMATED:
             continue
         row[2] += round(drawn(job, prompts))
-        if job.options["--config"]["model"]["name"] in costs.SIZES:
+        if job.options["--config"]["model"]["name"] in gpu_memory.SIZES:
             memory, seconds, disk = (trained if job.rule in TRAINING else sampled)(job, prompts)
-            gpu = job.options["--config"]["model"]["device"] == "cuda"
-            row[3] = max(row[3] or 0, memory / costs.GB) if gpu else None
-            row[4] = (row[4] or 0) + seconds / 3600 if gpu else None
-            row[5] = (row[5] or 0) + disk / costs.GB
-    columns = ["jobs", "run", "images", "GPU memory (GB)", "GPU-hours", "disk (GB)"]
+            if job.options["--config"]["model"]["device"] == "cuda":
+                gpus, hours = gpus_of(job, memory), seconds / 3600
+                largest = zip(row[3:6], (memory / gpu_memory.GB, gpus, hours), strict=True)
+                row[3:6] = (max(known or 0, new) for known, new in largest)
+                row[6] = (row[6] or 0) + gpus * hours
+            row[7] = (row[7] or 0) + disk / gpu_memory.GB
+    columns = ["jobs", "run", "images", "GPU memory (GB)", "GPUs", "hours (longest)", "GPU-hours", "disk (GB)"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
 
@@ -194,20 +199,24 @@ def main():
     print(
         f"{table['images'].sum()} images, {table['GPU-hours'].sum():.3g} GPU-hours, {table['disk (GB)'].sum():.3g} GB on disk."
     )
-    unknown = {job.options["--config"]["model"]["name"] for job in jobs if job.rule in ESTIMATED} - costs.SIZES.keys()
+    unknown = {
+        job.options["--config"]["model"]["name"] for job in jobs if job.rule in ESTIMATED
+    } - gpu_memory.SIZES.keys()
     if unknown:
         print(
-            f"Memory, GPU-hours and disk leave out {', '.join(unknown)}, whose sizes SIZES in replication/costs.py lacks."
+            f"Memory, GPU-hours and disk leave out {', '.join(unknown)}, whose sizes SIZES in replication/gpu_memory.py lacks."
         )
-    judges = {judge["name"] for job in jobs if (judge := judge_of(job))}
-    for judge in sorted(name for name in judges if costs.judge_memory(costs.JUDGES[name]) > costs.GPU_MEMORY):
-        gpus = math.ceil(costs.judge_memory(costs.JUDGES[judge]) / costs.GPU_MEMORY)
-        print(f"Evaluations need {gpus} GPUs for the judge {judge}: give their rules `gpu: {gpus}` in the profile.")
+    gpus, memory = table["GPUs"].fillna(0), table["GPU memory (GB)"].fillna(0)
+    for rule in table.index[gpus > 1]:
+        print(f"{rule} spreads its judge over {gpus[rule]:.0f} GPUs: say so for `judging_job` in the profile.")
+    for rule in table.index[(memory > costs.GPU_MEMORY / gpu_memory.GB) & (gpus == 1)]:
+        print(f"{rule} needs more than the {costs.GPU_MEMORY / gpu_memory.GB:.0f} GB of one GPU: lower its batch size.")
     source = f"rates of {CUDA_RESULTS}, where it has the batch size, else an" if CUDA_RESULTS.exists() else "an"
     print(
         f"GPU-hours: {source} NVIDIA A100 at {costs.UTILISATION:.0%} of its peak (not measured); {prompts[0]} training and"
         f" {prompts[1]} evaluation prompts; trainings and replays count every training prompt, which is the most they get."
-        " Rules without a number draw, train and evaluate nothing, or little."
+        " Judges of the benchmarks' own scores take little beside, and are left out. Rules without a number draw, train and"
+        " evaluate nothing, or little."
     )
 
 

@@ -23,6 +23,7 @@ from trl import DPOConfig, SFTConfig
 
 from replication.dynamics.interventions import OrthogonalSteps
 from replication.files import atomic_directory
+from replication.gpu_memory import check_gpu, post_training_memory
 from replication.models.interface import load_model
 from replication.provenance import write_provenance
 from replication.trainers import (
@@ -220,6 +221,9 @@ def main():
         raise SystemExit("FSDP is for training all weights; set post_training.lora=null, or start this with torchrun.")
     codes = np.load(arguments.candidates / "codes.npy", allow_pickle=False)
     PartialState(cpu=config["model"]["device"] == "cpu")  # each process takes a GPU of its own
+    if not weights_in_parts():
+        needed = post_training_memory(config, bool(arguments.reference))
+        check_gpu(config["model"], needed, "post_training.per_device_train_batch_size")
     model = load_model(arguments.model, config["model"])
     reference = None
     if config["method"] == "dpo" and (arguments.reference or weights_in_parts()):  # of which no process has a whole

@@ -7,8 +7,7 @@ import pandas as pd
 import torch
 
 ASKED_AT_ONCE = 32  # images; more only spill the processor's caches, and 32 pictures of 576 tokens fill a GPU
-ENOUGH_TO_TELL = 20  # written answers of one batch
-NONSENSE_SHARE = 0.5  # assumption: a model of whose answers most say no score was asked wrongly; fewer are counted
+ENOUGH_TO_TELL = 200  # written answers, after which a model that mostly says no score is not asked any further
 SCORE = re.compile(r"score is:? *\{?([01])(?![.,]?\d)", re.IGNORECASE)
 OPENING = re.compile(r"\s*(yes|no)\b", re.IGNORECASE)
 
@@ -32,7 +31,7 @@ def own_verdicts(model, images, prompts, config):
             does not parse accepts nothing, and `metrics.summarise` counts it.
 
     Returns a frame with alignment_logit (DPO ranks by it either way), verdict, and for written ones answer and parsed.
-    Raises SystemExit for another value of `verdict`, and where most of `ENOUGH_TO_TELL` or more written answers do not parse.
+    Raises SystemExit for another value of `verdict`.
     """
     if config["verdict"] not in ("likelier", "written"):
         raise SystemExit(f"There is no verdict {config['verdict']!r}; choose likelier or written.")
@@ -48,12 +47,6 @@ def own_verdicts(model, images, prompts, config):
     if config["verdict"] == "likelier":
         return pd.DataFrame({"alignment_logit": logits, "verdict": (logits > config["threshold"]).astype(int)})
     scores = [parse_score(answer) for answer in answers]
-    unread = [answer for answer, score in zip(answers, scores, strict=True) if score is None]
-    if len(prompts) >= ENOUGH_TO_TELL and len(unread) > NONSENSE_SHARE * len(prompts):
-        raise SystemExit(
-            f"The model gave no score in {len(unread)} of {len(prompts)} written answers, such as {unread[-1][-80:]!r}; check its "
-            "question and answer_tokens, or set candidates.verdict=likelier, which reads verdicts off two logits."
-        )
     return pd.DataFrame(
         {
             "alignment_logit": logits,
@@ -62,3 +55,16 @@ def own_verdicts(model, images, prompts, config):
             "parsed": [int(score is not None) for score in scores],
         }
     )
+
+
+def check_sense(verdicts, nonsense_share):
+    """Raises SystemExit where of written `verdicts`, a frame of `own_verdicts`, more than this share say no score: then the model
+    was asked wrongly, and every verdict would be a rejection. Verdicts that are not written pass."""
+    if "parsed" not in verdicts:
+        return
+    unread = verdicts.loc[verdicts["parsed"] == 0, "answer"]
+    if len(unread) > nonsense_share * len(verdicts):
+        raise SystemExit(
+            f"The model gave no score in {len(unread)} of {len(verdicts)} written answers, such as {unread.iloc[-1][-80:]!r}; "
+            "check its question and candidates.answer_tokens, or set candidates.verdict=likelier, which reads two logits."
+        )

@@ -6,6 +6,7 @@ ROOT = Path(__file__).parents[1]
 # The benchmarks' own prompt files, which are no part of the repository; None where they are not at hand.
 REAL_PROMPTS = next((path for path in (ROOT / "../shared/data", ROOT / "shared/data") if path.exists()), None)
 MODEL = {
+    "name": "small",
     "class": "replication.models.janus.JanusModel",
     "question": "does this image describe {prompt} ?",
     "accept": "yes",

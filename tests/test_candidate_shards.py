@@ -15,6 +15,7 @@ from replication.candidate_shards import merge_shards
 from replication.prompts import prompt_table
 
 CONFIG = {"model": MODEL, "candidates_per_prompt": 3, "guidance_scale": 1.0, "temperature": 1.0, "batch_size": 5}
+CONFIG["nonsense_share"] = 0.5
 CONFIG |= {"judge": "oracle", "verdict": "likelier", "threshold": 0.0}
 
 

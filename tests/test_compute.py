@@ -27,6 +27,15 @@ def test_times_are_added_by_station(tmp_path):
     assert table.loc["base_model"].tolist() == pytest.approx([1, 0.01, 0.01, 0.6, 0.6, 0.05])
 
 
+def test_jobs_that_were_never_sampled_count_by_their_seconds(tmp_path):
+    took(tmp_path, "sft/seed=0/evaluation", (60, "NA", "NA"))
+    took(tmp_path, "sft/seed=1/evaluation", (120, 30, 500))
+    (tmp_path / "sft/seed=2").mkdir()
+    (tmp_path / "sft/seed=2/evaluation.benchmark.jsonl").touch()  # of a job that was killed as it began
+    row = compute_table(tmp_path).set_index("station").loc["evaluation"]
+    assert row.tolist() == pytest.approx([2, 180 / 3600, 30 / 3600, 1.5, 2, 0.5])
+
+
 def test_a_folder_without_jobs_is_one_sentence(tmp_path):
     with pytest.raises(SystemExit, match="No job has left a .*; run them first"):
         compute_table(tmp_path)

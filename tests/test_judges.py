@@ -452,7 +452,13 @@ def test_folders_that_hold_no_such_judge_are_one_sentence(checkpoints, tmp_path)
     with pytest.raises(SystemExit, match=f"holds revision 0123 .* pinned to {config['revision']}"):
         ClipScore.load(folder, config)
     record.unlink()
-    weights = folder / "model.safetensors"
+    index = folder / "model.safetensors.index.json"
+    whole = (folder / "model.safetensors").rename(folder / "away.safetensors")
+    index.write_text("{")
+    with pytest.raises(SystemExit, match="is not a readable judge clip_score, delete the folder"):
+        ClipScore.load(folder, config)
+    index.unlink()
+    weights = whole.rename(folder / "model.safetensors")
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(SystemExit, match="is not a readable judge clip_score, delete the folder"):
         ClipScore.load(folder, config)

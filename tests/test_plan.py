@@ -13,8 +13,8 @@ from settings import FAMILIES
 from test_workflow import ROOT, copy_repository, dry_run
 
 from benchmarks.shapes import janus_pro
-from replication import costs, plan
-from replication.costs import SIZES, Sizes
+from replication import costs, gpu_memory, plan, verdicts
+from replication.gpu_memory import SIZES, Sizes
 
 SMALL = Sizes(hidden=2, intermediate=3, layers=5, vocabulary=7, codes=11, tokens=16, pixels=4, others=13)
 MODEL = {"name": "janus_pro_7b", "dtype": "bfloat16", "device": "cuda"}
@@ -49,30 +49,31 @@ def test_sizes_of_the_embedded_models(family):
 
 
 def test_formulas_by_hand():
+    assert gpu_memory.ASKED_AT_ONCE == verdicts.ASKED_AT_ONCE
     assert SMALL.language_model == 5 * (4 * 4 + 3 * 6 + 4) + 2 + 14  # 206
     weights, width = 219 * 2, 80  # 64 tokens of text and 16 of the image
     cache, draw, decoder = 2 * 5 * 2 * 6 * width * 2, 6 * 11 * 32, 3 * 16 * 128 * 4 * 2
-    assert costs.sampling_memory(SMALL, 2, 3, True, 0) == weights + cache + decoder + 2e9
+    assert gpu_memory.sampling_memory(SMALL, 2, 3, True, 0) == weights + cache + decoder + 2e9
     one_pixel, many_codes = SMALL._replace(pixels=1), SMALL._replace(pixels=1, codes=1000)
     asked = 3 * 80 * (16 + 12) * 2  # more than 3 * 128 * 4 * 2 of one pixel, and than draw
-    assert asked > draw and costs.sampling_memory(one_pixel, 2, 3, True, 0) == weights + cache + asked + 2e9
+    assert asked > draw and gpu_memory.sampling_memory(one_pixel, 2, 3, True, 0) == weights + cache + asked + 2e9
     written = (
         3 * (80 + 9) * (2 * 5 * 2 + 16 + 12) * 2
     )  # keys and values of five layers, kept until the answers are written
-    assert costs.sampling_memory(one_pixel, 2, 3, True, 9) == weights + cache + written + 2e9
-    assert costs.sampling_memory(many_codes, 2, 3, True, 9) == weights + cache + 6 * 1000 * 32 + 2e9
-    at_most = costs.sampling_memory(one_pixel, 2, 1000, False, 9) - 2 * 5 * 2 * 1000 * width * 2
+    assert gpu_memory.sampling_memory(one_pixel, 2, 3, True, 9) == weights + cache + written + 2e9
+    assert gpu_memory.sampling_memory(many_codes, 2, 3, True, 9) == weights + cache + 6 * 1000 * 32 + 2e9
+    at_most = gpu_memory.sampling_memory(one_pixel, 2, 1000, False, 9) - 2 * 5 * 2 * 1000 * width * 2
     assert at_most == weights + 32 * (80 + 9) * (2 * 5 * 2 + 16 + 12) * 2 + 2e9 or at_most == weights + 1000 * 352 + 2e9
     assert costs.verdict_seconds(SMALL, 2, 7, 3, 0) == pytest.approx(7 * 2 * 219 * 80 / 312e12 / 0.4)
     assert costs.verdict_seconds(SMALL, 0, 7, 3, 9) == pytest.approx(7 * 2 * 219 * (2 * 80 + 9) / 312e12 / 0.4)
-    assert costs.adapter_parameters(SMALL, 4) == 5 * 4 * (4 * (2 + 2) + 3 * (2 + 3))
+    assert gpu_memory.adapter_parameters(SMALL, 4) == 5 * 4 * (4 * (2 + 2) + 3 * (2 + 3))
     tokens, logits = 2 * 2 * 80, 2 * 2 * 16 * 11 * 12
     activations = tokens * 2 * 2 * 5 + tokens * (16 + 12) * 2
     alone = 2 * (219 + 3 * 206) + activations + logits + 2e9
-    assert costs.training_memory(SMALL, 2, 2, 2, True, None, False) == alone
-    assert costs.training_memory(SMALL, 2, 2, 2, True, None, True) == alone + 2 * 219
+    assert gpu_memory.training_memory(SMALL, 2, 2, 2, True, None, False) == alone
+    assert gpu_memory.training_memory(SMALL, 2, 2, 2, True, None, True) == alone + 2 * 219
     adapted = 2 * 219 + 4 * 4 * 620 + 5 * tokens * 28 * 2 + logits + 2e9  # adapters in float32
-    assert costs.training_memory(SMALL, 2, 2, 2, False, 4, False) == adapted
+    assert gpu_memory.training_memory(SMALL, 2, 2, 2, False, 4, False) == adapted
     operations = 206 * 80 * 2 * (2 * (2 + 4) + 2) * 9  # pairs, two epochs, and the reference once, of nine samples
     assert costs.training_seconds(SMALL, 9, 2, 2, False, None) == pytest.approx(operations / 312e12 / 0.4)
     assert costs.least_seconds(312e12, 2e12) == costs.least_seconds(312e12, 0) == costs.least_seconds(0, 2e12) == 2.5
@@ -80,7 +81,7 @@ def test_formulas_by_hand():
 
 def test_the_guided_cache_of_256_images_is_as_large_as_was_measured():
     """benchmarks/cases.py: 139 GB or more at 256 images of Janus-Pro-7B, and 16 bit per value."""
-    one, many = (costs.sampling_memory(SIZES["janus_pro_7b"], 2, batch, True, 0) for batch in (128, 256))
+    one, many = (gpu_memory.sampling_memory(SIZES["janus_pro_7b"], 2, batch, True, 0) for batch in (128, 256))
     assert 139e9 / 2 < many - one < 1.3 * 139e9 / 2
 
 
@@ -101,15 +102,38 @@ def test_a_batch_costs_memory_and_saves_time_and_shards_share_the_images():
 
 def test_a_measured_rate_is_taken_before_a_computed_one(tmp_path, monkeypatch):
     names = ["janus_pro_7b_shape (images, batch 64)", "janus_pro_7b_shape (verdicts)"]
-    names += ["janus_pro_7b_shape (one dpo step, LoRA)"]
-    pd.DataFrame({"name": names, "ours": [4.0, 20.0, 0.5]}).to_csv(tmp_path / "cuda.csv", index=False)
+    pd.DataFrame({"name": names, "ours": [4.0, 20.0]}).to_csv(tmp_path / "cuda.csv", index=False)
     monkeypatch.setattr(plan, "CUDA_RESULTS", tmp_path / "cuda.csv")
     assert plan.sampled(plan.Job("candidates", {"--config": DRAW}, True), (100, 10))[1] == 1000 / 4 + 1000 / 20
-    half = {"--config": {**TRAIN, "lora": {"r": 64}}, "--epochs": ["10", "30"]}
-    assert plan.trained(plan.Job("last_phase_training", half, True), (100, 10))[1] == 0.5 * 100 * 20
     computed = plan.trained(plan.Job("post_training", {"--config": {**TRAIN, "lora": None}}, True), (100, 10))
     assert computed[1] == costs.training_seconds(SIZES["janus_pro_7b"], 100, 30, 2, True, None)
     assert computed[2] == 6_988_342_923 * 2 and computed[0] > 3 * 6.49e9 * 2
+
+
+def test_two_models_at_once_take_the_memory_of_both():
+    def memory(**options):
+        return plan.sampled(plan.Job("phase_candidates", {"--config": DRAW, **options}, True), (5600, 300))[0]
+
+    weights = 2 * SIZES["janus_pro_7b"].parameters
+    assert memory(**{"--model": ["a"], "--judge": ["a"]}) == memory(**{"--model": ["a"], "--judge": []}) == memory()
+    assert memory(**{"--model": ["a"], "--judge": ["b"]}) == memory() + weights
+
+
+def test_a_gpu_that_is_too_small_for_a_batch_is_said_before_anything_is_loaded(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (48e9, 48e9))
+    needed = gpu_memory.drawing_memory(DRAW)
+    with pytest.raises(
+        SystemExit, match=r"takes about \d\d GB of GPU memory .*, but 48 GB are free; .* or lower batch_size"
+    ):
+        gpu_memory.check_gpu(MODEL, needed, "batch_size")
+    gpu_memory.check_gpu(MODEL, gpu_memory.drawing_memory({**DRAW, "batch_size": 8}), "batch_size")
+    gpu_memory.check_gpu({**MODEL, "device": "cpu"}, needed, "batch_size")
+    gpu_memory.check_gpu(MODEL, gpu_memory.drawing_memory({**DRAW, "model": {**MODEL, "name": "own"}}), "batch_size")
+    pairs = {**TRAIN, "lora": None}
+    assert gpu_memory.post_training_memory(pairs, True) - gpu_memory.post_training_memory(pairs, False) == (
+        2 * SIZES["janus_pro_7b"].parameters
+    )
 
 
 def test_evaluations_need_what_their_judge_needs():
@@ -121,6 +145,10 @@ def test_evaluations_need_what_their_judge_needs():
     oracle, small, large = needed("oracle"), needed("qwen2_5_vl_7b"), needed("qwen2_5_vl_72b")
     assert oracle[0] == small[0] < costs.GPU_MEMORY < large[0] < 2.2 * costs.GPU_MEMORY  # one after the other
     assert oracle[1] < small[1] < large[1] and needed("own") == oracle
+    judge = {"verdict": {"name": "qwen2_5_vl_72b", "batch_size": 8, "answer_tokens": 128}}
+    config = {**DRAW, "images_per_prompt": 1, "judge": judge}
+    table = plan.cost_table([plan.Job("evaluation", {"--config": config}, True)] * 3, (5600, 300)).loc["evaluation"]
+    assert table["GPUs"] == 2 and table["GPU-hours"] == pytest.approx(3 * 2 * table["hours (longest)"])
 
 
 def test_phases_of_dpo_hold_their_reference():
@@ -201,7 +229,12 @@ def test_every_rule_that_is_submitted_has_its_place_in_the_profiles(monkeypatch)
     rules = {used or plain for used, plain in re.findall(r"^(?:use rule \w+ as (\w+)|rule (\w+))", text, re.MULTILINE)}
     assert "retries:" not in text  # they would be multiplied inside SLURM jobs
     profiles = [yaml.safe_load((ROOT / f"profiles/{name}/profile.v9+.yaml").read_text()) for name in ("slurm", "gpu")]
-    slurm, gpu = ({rule for rule, needs in p["set-resources"].items() if needs == "?gpu_job"} for p in profiles)
+    slurm, gpu = (
+        {rule for rule, needs in p["set-resources"].items() if needs in ("?gpu_job", "?judging_job")} for p in profiles
+    )
+    for profile in profiles:
+        needs = profile["set-resources"]
+        assert {rule for rule in needs if needs[rule] == "?judging_job"} == set(plan.EVALUATING)
     assert slurm == gpu == rules - plan.local_rules() - {"base_model", "simulation"}
 
 

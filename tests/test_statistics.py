@@ -160,3 +160,16 @@ def test_auc_intervals_resample_runs_and_not_cases():
     many_runs = auc_ci(*(np.repeat(column, 10) for column in (scores, positive)), np.arange(240), np.arange(240))
     assert many_runs[2] - many_runs[1] < 0.6 * (once[2] - once[1])
     assert auc_ci(positive, positive, runs, clusters) == (1, 1, 1)
+
+
+def test_auc_intervals_resample_arms_too():
+    """Arms that differ more than runs do make the interval wide only where arms are drawn as well."""
+    rng = np.random.default_rng(0)
+    arm, run = (part.ravel() for part in np.meshgrid(np.arange(8), np.arange(12)))
+    positive = arm % 2 == 0
+    scores = (rng.normal(size=8) + [1, 0] * 4)[arm] + 0.05 * rng.normal(size=96)
+    of_runs = auc_ci(scores, positive, run, run)
+    of_both = auc_ci(scores, positive, run, run, arm)
+    assert of_both[0] == of_runs[0] and of_both[2] - of_both[1] > 3 * (of_runs[2] - of_runs[1])
+    one_arm = auc_ci(scores, rng.random(96) < 0.5, run, run, np.zeros(96))
+    assert one_arm[1] < one_arm[0] < one_arm[2]

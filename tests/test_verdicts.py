@@ -1,11 +1,14 @@
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from replication import candidates
 from replication.metrics import summarise
 from replication.scenes import STRATUM_OF, SUBTASKS
-from replication.verdicts import own_verdicts, parse_score
+from replication.verdicts import check_sense, own_verdicts, parse_score
 
 PROMPTS = ["an image of a triangle", "a picture of a striped purple triangle"]
 
@@ -51,16 +54,23 @@ def test_answers_that_do_not_parse_accept_nothing_and_are_counted(model, monkeyp
     assert metrics.loc[("overall", "probe_unparsed"), "value"] == 0.5
 
 
-@pytest.mark.parametrize(("unread", "number", "stops"), [(11, 20, True), (10, 20, False), (19, 19, False)])
-def test_a_model_that_mostly_says_no_score_stops_the_run(model, monkeypatch, unread, number, stops):
-    answers = ["Hm."] * unread + ["The score is 0."] * (number - unread)
-    monkeypatch.setattr(type(model), "written_answers", lambda self, images, prompts, tokens: answers)
-    asked = np.zeros((number, 24, 24, 3), np.uint8), PROMPTS[:1] * number, {"verdict": "written", "answer_tokens": 4}
-    if stops:
-        with pytest.raises(SystemExit, match="no score in 11 of 20 written answers, such as 'Hm.'; check its question"):
-            own_verdicts(model, *asked)
-    else:
-        assert own_verdicts(model, *asked)["parsed"].sum() == number - unread
+def test_a_pretrained_model_that_mostly_says_no_score_stops_the_drawing(model, monkeypatch):
+    """Of the first 8 answers here, three of which are one batch; what a trained model says is counted."""
+    answers = iter(["Hm."] * 5 + ["The score is 0."] * 100)
+    monkeypatch.setattr(
+        type(model), "written_answers", lambda self, images, prompts, tokens: [next(answers) for _ in prompts]
+    )
+    monkeypatch.setattr(candidates, "ENOUGH_TO_TELL", 8)
+    prompts = pd.DataFrame({"prompt_id": [0], "prompt": PROMPTS[:1], "subtask": ["shape"], "stratum": ["easy"]})
+    config = {"guidance_scale": 1.0, "temperature": 1.0, "batch_size": 3, "verdict": "written", "answer_tokens": 4}
+    draw = partial(candidates.draw_images, model, prompts, 12, "candidate", "candidates", 0, config)
+    with pytest.raises(SystemExit, match="no score in 5 of 9 written answers, such as 'Hm.'; check its question"):
+        draw(nonsense_share=0.5)
+    answers = iter(["Hm."] * 5 + ["The score is 0."] * 100)
+    assert draw(nonsense_share=0.6)[0]["parsed"].sum() == 7
+    answers = iter(["Hm."] * 12)
+    assert draw()[0]["parsed"].sum() == 0
+    check_sense(pd.DataFrame({"verdict": [0, 0]}), 0.5)  # verdicts that are read off logits pass
 
 
 def test_an_unknown_way_to_a_verdict_is_one_sentence(model):

@@ -10,14 +10,13 @@ from PIL import Image
 from transformers import AutoTokenizer, BlipForQuestionAnswering
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
-from replication.judges.hub import load_pretrained
-from replication.judges.interface import Judge
+from replication.judges.hub import HubJudge, load_pretrained
 from replication.judges.phrases import noun_phrases
 
 QUESTION_TOKENS = 35  # what BLIP reads of a question, in its own code and in the benchmark's
 
 
-class BlipVQA(Judge):
+class BlipVQA(HubJudge):
     """config: that of `load_pretrained`."""
 
     def __init__(self, model, tokenizer, image_processor, config):

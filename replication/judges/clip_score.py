@@ -6,11 +6,10 @@ from torch.nn.functional import normalize
 from transformers import AutoTokenizer, CLIPModel
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from replication.judges.hub import load_pretrained
-from replication.judges.interface import Judge
+from replication.judges.hub import HubJudge, load_pretrained
 
 
-class ClipScore(Judge):
+class ClipScore(HubJudge):
     """config: that of `load_pretrained`."""
 
     def __init__(self, model, tokenizer, image_processor, config):

@@ -16,8 +16,7 @@ from PIL import Image
 from transformers import AutoTokenizer, Owlv2ForObjectDetection
 from transformers.models.owlv2.image_processing_pil_owlv2 import Owlv2ImageProcessorPil
 
-from replication.judges.hub import load_pretrained
-from replication.judges.interface import Judge
+from replication.judges.hub import HubJudge, load_pretrained
 from replication.judges.phrases import relation_of
 
 PERSONS = ("girl", "boy", "man", "woman")  # T2I-CompBench looks for a person where it reads these
@@ -127,7 +126,7 @@ def geneval_holds(found, metadata, colours_of, margin):
     return right and all(len(found.get(one["class"], [])) < one["count"] for one in unwanted)
 
 
-class Detector(Judge):
+class Detector(HubJudge):
     """config: threshold, counting_threshold, max_overlap, max_objects (detections), near, spatial_overlap, position_margin
     (rules), query (wording, with {}), and those of `load_pretrained`.
 

@@ -5,9 +5,10 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
+from replication.judges.interface import Judge
 from replication.models.checkpoint_checks import weight_bytes
 
-WORKING_SPACE = 4e9  # bytes; assumption: what a batch of configs/judge takes beside the weights, or more
+WORKING_SPACE = 4e9  # bytes; assumption: what a batch of configs/judge takes beside large weights
 ADVICE = "delete the folder, so that it is downloaded again"
 
 
@@ -29,7 +30,7 @@ def check_judge(path, config):
             )
     try:
         needed = weight_bytes(path, config["dtype"]) + WORKING_SPACE
-    except (OSError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise SystemExit(f"{path} is not a readable judge {name}, {ADVICE}: {str(error).splitlines()[0]}") from error
     if config["device"] == "cpu":
         return
@@ -44,6 +45,14 @@ def check_judge(path, config):
             f"Judge {name} needs about {needed / 2**30:.0f} GiB of GPU memory, but {free / 2**30:.0f} GiB are free on "
             f"{len(gpus)} GPU(s); take larger ones, or for device auto more of them, or choose a smaller judge."
         )
+
+
+class HubJudge(Judge):
+    """A judge whose `load` calls `load_pretrained`."""
+
+    @classmethod
+    def check(cls, path, config):
+        check_judge(path, config)
 
 
 def load_pretrained(path, config, model_class, *processor_classes):

@@ -29,6 +29,10 @@ class Judge:
         """path: folder of its download, or None where it names no repository."""
         return cls(config)
 
+    @classmethod
+    def check(cls, path, config):
+        """Raises SystemExit where it cannot be loaded, as far as can be said at once, before hours are spent."""
+
     def identity(self):
         """All that its answers depend on: model, revision, precision, wording, thresholds and code, not place or batch."""
         kept = {key: value for key, value in self.config.items() if key not in ("name", "device", "batch_size")}

@@ -11,7 +11,6 @@ import torch
 
 from replication.classes import find_class
 from replication.judges.cache import scores_of
-from replication.judges.hub import check_judge
 from replication.judges.phrases import parts_of_complex
 
 ATTRIBUTE, SPATIAL, ACTION = "blip_vqa", "detector", "clip_score"
@@ -57,11 +56,11 @@ def judges_needed(rows, config):
 
 
 def check_judges(config, folders):
-    """Raises SystemExit where a model of the panel `config` cannot be loaded here, as far as can be said without reading it."""
+    """Raises SystemExit where a judge of the panel `config` cannot be loaded here (`Judge.check`)."""
     folders = {folder.name: folder for folder in folders}
     for block in config.values():
-        if isinstance(block, dict) and "repository" in block:
-            check_judge(folders[block["name"]], block)
+        if isinstance(block, dict):
+            find_class(block["class"]).check(folders.get(block["name"]), block)
 
 
 def load_judge(name, config, folders):

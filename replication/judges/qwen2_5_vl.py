@@ -5,14 +5,13 @@ from PIL import Image
 from transformers import AutoTokenizer, GenerationConfig, Qwen2_5_VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from replication.judges.hub import load_pretrained
-from replication.judges.interface import Judge
+from replication.judges.hub import HubJudge, load_pretrained
 from replication.verdicts import parse_score
 
 IMAGE = "<|image_pad|>"
 
 
-class Qwen25VL(Judge):
+class Qwen25VL(HubJudge):
     """config: question (with {prompt}), answer_tokens, nonsense_share (see `cache.scores_of`) and those of `load_pretrained`.
 
     The processor is put together here, from tokenizer, chat template and image processor: the one of transformers wants
