@@ -152,7 +152,10 @@ def test_the_plan_of_the_papers_scale(checkout):
     stations = ("supervision", "post_training", "evaluation")
     jobs += Counter({f"{rule} {name}": 3 for rule in stations for name in ("sft", "dpo")})
     jobs += curriculum(("c_sft", "c_dpo"), runs=3) + JUDGED
-    for job in [job for job in jobs if "evaluation" in job]:  # in four shards each, and put together
+    drawing = [job for job in jobs if "candidates" in job]  # in four shards each, and put together
+    merged = Counter({"merge_candidates": sum(jobs[job] for job in drawing)})
+    jobs += Counter({job: 3 * jobs[job] for job in drawing}) + merged
+    for job in [job for job in jobs if "evaluation" in job]:  # likewise
         rule, *of = job.split()
         runs = jobs.pop(job)
         jobs += Counter({" ".join([f"{rule}_shard", *of]): 4 * runs, " ".join([f"merge_{rule}", *of]): runs})
