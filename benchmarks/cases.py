@@ -37,6 +37,7 @@ SCORE_TOKENS = 8  # about "The score is 1." and the end of the answer (paper 1.2
 ANSWER_TOKENS = (
     40  # assumption: two sentences and the score; Janus-Pro's printed answers describe the image first (paper 1.3)
 )
+WRITTEN = {"verdict": "written", "answer_tokens": ANSWER_TOKENS}  # and the logits, by which DPO ranks
 
 
 class Row(NamedTuple):
@@ -261,6 +262,8 @@ def janus_pro_shape(size, device, repeats, generated, judged):
         partial(write_answers, model, images, texts, ANSWER_TOKENS, judged),
     )
     yield compare(f"{name} (verdicts)", ours, theirs, judged, "pairs/s", repeats)
+    ours = partial(own_verdicts, model, images, texts, WRITTEN)
+    yield compare(f"{name} (written verdicts)", ours, theirs, judged, "pairs/s", repeats)
     training_set = pd.DataFrame({"prompt": prompts[:1], "chosen": [0], "rejected": [1]})
     for method in ("sft", "dpo"):
         for lora in ({"r": 64, "lora_alpha": 128}, None):

@@ -117,7 +117,8 @@ def sampled(job, prompts):
     rate = measured(f"{config['model']['name']}_shape (images, batch {batch})")
     seconds = images / rate if rate else costs.sampling_seconds(sizes, values, images, batch, guided)
     judged = images * (2 if job.options.get("--baseline") else 1)  # the pre-trained model's images are judged, too
-    rate = None if answer else measured(f"{config['model']['name']}_shape (verdicts)")
+    kind = "written verdicts" if answer else "verdicts"
+    rate = measured(f"{config['model']['name']}_shape ({kind})")
     seconds += judged / rate if rate else costs.verdict_seconds(sizes, values, judged, batch, answer)
     roles = ("--model", "--judge", "--understanding")
     models = {folder for role in roles for folder in job.options.get(role, [])}

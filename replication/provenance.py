@@ -12,8 +12,9 @@ from replication.files import atomic_file
 PACKAGES = ("numpy", "pandas", "safetensors", "scipy", "torch", "transformers", "trl")
 
 
-def write_provenance(path, config, seed=None, device="cpu"):
-    """Write commit, package versions, threads, device, seed and `config` to the JSON file `path`.
+def write_provenance(path, config, seed=None):
+    """Write commit, package versions, threads, the device of the model, seed and `config`, the section of a station that loads a
+    model, to the JSON file `path`.
 
     Holds no times and no machine paths, so that equal runs give equal files. `commit` is None outside a git checkout.
     """
@@ -23,7 +24,7 @@ def write_provenance(path, config, seed=None, device="cpu"):
         "python": sys.version.split()[0],
         "packages": {name: version(name) for name in PACKAGES},
         "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count())),
-        "device": str(device),
+        "device": config["model"]["device"],
         "seed": seed,
         "config": config,
     }

@@ -66,11 +66,11 @@ def test_sources_follow_imports_but_not_bookkeeping():
 
 def test_provenance_is_the_same_for_the_same_run(tmp_path):
     for name in ("first.json", "second.json"):
-        write_provenance(tmp_path / name, {"beta": 0.1}, seed=3)
+        write_provenance(tmp_path / name, {"beta": 0.1, "model": {"device": "cuda"}}, seed=3)
     first, second = ((tmp_path / name).read_text() for name in ("first.json", "second.json"))
     assert first == second
     record = json.loads(first)
-    assert record["config"] == {"beta": 0.1}
+    assert record["config"] == {"beta": 0.1, "model": {"device": "cuda"}} and record["device"] == "cuda"
     assert record["seed"] == 3
     assert record["packages"]["numpy"] == np.__version__
     assert str(tmp_path) not in first
