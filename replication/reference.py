@@ -1,7 +1,7 @@
 """Station: the CSV files of a finished preset, gathered to be committed, with one record of where they come from.
 
-Metrics, supervision, samples, steps and losses of every run, and the data of the preset's own figures and tables; of the
-experiments behind the claims also what the claims are recomputed from. Models, images and logs stay behind.
+Metrics, supervision, samples, steps and losses of all runs, a table of each; the data of the preset's own figures and tables; and,
+run by run, what the claims are recomputed from. Models, images and logs stay behind.
 """
 
 import argparse
@@ -14,18 +14,18 @@ import pandas as pd
 import yaml
 
 from replication.claim_registry import REGISTERED
-from replication.claims import FILES
+from replication.claims import FILES, IDENTITY
 from replication.files import atomic_directory
 
 SAME_IN_ALL = ("uncommitted_changes", "python", "packages", "threads", "device")
-OF_EVERY_RUN = (
-    "evaluation/metrics.csv",
-    "quality_check.csv",
-    "supervision.csv",
-    "phases.csv",
-    "**/training_counts.csv",
-    "**/training_log.csv",
-)
+TABLES = {  # of all runs: the file to write, and the file of a run
+    "metrics.csv.gz": "evaluation/metrics.csv",  # 64 kB of text each
+    "quality_checks.csv": "quality_check.csv",
+    "supervision.csv": "supervision.csv",
+    "phases.csv": "phases.csv",
+    "training_counts.csv": "**/training_counts.csv",
+    "training_logs.csv": "**/training_log.csv",
+}
 
 
 def processor():
@@ -66,11 +66,24 @@ def origin(results):
     }
 
 
+def table_of(results, pattern):
+    """The rows of a file of all runs, with columns experiment, seed and, where it lies in the folder of a phase, phase; None
+    where no run has it."""
+    frames = []
+    for file in sorted(results.glob(f"*/seed=*/{pattern}")):
+        experiment, *folders = file.relative_to(results).parts[:-1]
+        names = dict(folder.split("=") for folder in folders if "=" in folder)  # seed, and perhaps phase
+        run = {"experiment": experiment} | {name: int(number) for name, number in names.items()}
+        frames.append(pd.read_csv(file).assign(**run))
+    return pd.concat(frames, ignore_index=True) if frames else None
+
+
 def files_of(results, judged):
-    """CSV and JSON files, relative to `results`: `OF_EVERY_RUN`, and of the experiments `judged` all that claims read."""
-    patterns = ["claims*.csv", "figures/*.csv", *(f"*/seed=*/{file}" for file in OF_EVERY_RUN)]
+    """CSV and JSON files, relative to `results`: claims, figures and tables, and of the experiments `judged` all that claims read."""
+    patterns = ["claims*.csv", "figures/*.csv"]
     for station, files in FILES.items():
-        patterns += [f"{name}/seed=*/{station}/{file}" for name in judged for file in (*files.values(), REGISTERED)]
+        names = {*files.values(), IDENTITY[station], REGISTERED}
+        patterns += [f"{experiment}/seed=*/{station}/{name}" for experiment in judged for name in names]
     patterns += [f"{name}/seed=*/discard_pool.csv" for name in judged]
     return sorted({file.relative_to(results) for pattern in patterns for file in results.glob(pattern)})
 
@@ -89,6 +102,10 @@ def main():
         for file in files_of(arguments.results, judged):
             (partial / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(arguments.results / file, partial / file)
+        for name, pattern in TABLES.items():
+            if (table := table_of(arguments.results, pattern)) is not None:
+                compression = {"method": "gzip", "mtime": 0} if name.endswith(".gz") else None
+                table.to_csv(partial / name, index=False, compression=compression)
         (partial / "provenance.json").write_text(json.dumps(record, indent=2) + "\n")
 
 

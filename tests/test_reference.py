@@ -11,9 +11,10 @@ from synthetic_evaluations import write_evaluations
 
 from replication.claim_registry import load_claims
 from replication.claims import judge, read_results
-from replication.reference import SAME_IN_ALL, files_of, origin
+from replication.reference import SAME_IN_ALL, TABLES, files_of, origin, table_of
 
-CLAIMS = Path(__file__).parents[1] / "configs/claims.yaml"
+ROOT = Path(__file__).parents[1]
+CLAIMS = ROOT / "configs/claims.yaml"
 RUN = {"commit": "c0ffee", "uncommitted_changes": False, "python": "3.11", "packages": {"torch": "2"}, "threads": 1}
 
 
@@ -66,8 +67,11 @@ def test_claims_come_out_the_same_from_the_copy(results, tmp_path):
     copied = {
         str(file.relative_to(tmp_path / "reference")) for file in (tmp_path / "reference").rglob("*") if file.is_file()
     }
-    assert "dpo/seed=0/evaluation/metrics.csv" in copied, "metrics of every run"
-    assert "dpo/seed=0/evaluation/images.csv" not in copied, "no claim was judged on dpo"
+    assert not any(name.startswith("dpo/") for name in copied), "no claim was judged on dpo"
+    gathered = pd.read_csv(tmp_path / "reference/metrics.csv.gz")
+    files = sorted(results.glob("*/seed=*/evaluation/metrics.csv"))
+    every = pd.concat([pd.read_csv(file) for file in files], ignore_index=True)
+    pd.testing.assert_frame_equal(gathered, every)
     assert not any(name.endswith((".npy", ".jsonl")) for name in copied)
     record = json.loads((tmp_path / "reference/provenance.json").read_text())
     assert record["job_hours"] == 3.0 and record["seeds"] == [0, 1] and record["commits"] == ["c0ffee"]
@@ -101,21 +105,51 @@ def test_uncommitted_code_and_empty_folders_are_refused(results, tmp_path):
         origin(tmp_path / "nothing")
 
 
-def test_what_equal_compute_curricula_and_figures_are_read_off_is_copied(results):
-    names = {
-        "c_sft/seed=0/phases.csv",
-        "c_sft/seed=0/model/training_counts.csv",
-        "c_sft/seed=0/phase=1/model/training_counts.csv",
-        "c_sft/seed=0/phase=1/model/training_log.csv",
-        "s_n_2/seed=0/supervision.csv",
-        "sft/seed=0/quality_check.csv",
-        "sft/seed=0/discard_pool.csv",
-        "figures/sensitivity.csv",
+def test_tables_of_all_runs_name_run_and_phase(results):
+    rows = {
+        "c_sft/seed=0/model": 7,
+        "c_sft/seed=0/phase=1/model": 3,
+        "c_sft_steps/seed=1/model": 7,
+        "sft/seed=1/model": 5,
     }
+    for folder, steps in rows.items():
+        (results / folder).mkdir(parents=True)
+        (results / folder / "training_counts.csv").write_text(f"samples,steps\n9,{steps}\n")
+    table = table_of(results, TABLES["training_counts.csv"]).sort_values(["experiment", "seed", "phase"])
+    assert table[["experiment", "seed", "steps"]].to_numpy().tolist() == [
+        ["c_sft", 0, 3],
+        ["c_sft", 0, 7],
+        ["c_sft_steps", 1, 7],
+        ["sft", 1, 5],
+    ]
+    assert table["phase"].tolist()[0] == 1 and table["phase"].isna().sum() == 3
+    assert table_of(results, TABLES["supervision.csv"]) is None
+
+
+def test_figures_and_discard_pools_are_copied(results):
+    names = {"sft/seed=0/discard_pool.csv", "figures/sensitivity.csv"}
     for name in names:
         (results / name).parent.mkdir(parents=True, exist_ok=True)
         (results / name).write_text("a\n1\n")
     assert names <= {str(file) for file in files_of(results, ["sft"])}
+
+
+@pytest.mark.parametrize("folder", sorted((ROOT / "results/reference").glob("*/phases.csv")), ids=str)
+def test_committed_controls_took_the_samples_and_steps_of_their_replays(folder):
+    """Of the trainers' own counts, in the last phase, which controls and replay train apart."""
+    counts = pd.read_csv(folder.with_name("training_counts.csv"))
+    last = counts[counts["phase"].isna()].set_index(["experiment", "seed"])[
+        ["first_epoch", "last_epoch", "samples", "steps"]
+    ]
+    phases = pd.read_csv(folder)
+    added = phases[phases["phase"] > 1].groupby(["experiment", "seed"])["samples_added"].sum()
+    controls = [name for name in last.index.unique("experiment") if name.endswith(("_random", "_steps"))]
+    controls = [name for name in controls if name.startswith("c_")]
+    assert controls
+    for control in controls:
+        replay = control.rpartition("_")[0]
+        pd.testing.assert_frame_equal(last.loc[control], last.loc[replay])
+        pd.testing.assert_series_equal(added.loc[control], added.loc[replay])
 
 
 def test_what_the_claims_read_of_a_kernel_is_copied(results):
