@@ -190,7 +190,7 @@ def checkout(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "settings", [["preset=smoke"], ["preset=tiny", "candidate_shards=3", "evaluation_shards=2"]], ids=" ".join
+    "settings", [["preset=smoke"], ["preset=smoke", "candidate_shards=3", "evaluation_shards=2"]], ids=" ".join
 )
 def test_jobs_are_those_of_the_dry_run(checkout, settings):
     done = subprocess.run(
