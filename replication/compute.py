@@ -12,7 +12,7 @@ SUFFIX = ".benchmark.jsonl"
 
 
 def station_of(path):
-    """The station that a benchmark file is of; those of rules that run once bear the run in their name, and their folder's."""
+    """The station that a benchmark file is of; those that are named for a run or a base model are in `logs`."""
     name = path.name.removesuffix(SUFFIX)
     number = name.partition("=")[0]
     return {"base": "base_model", "seed": "candidates"}.get(number, number)
@@ -30,9 +30,8 @@ def compute_table(results):
     if not files:
         raise SystemExit(f"No job has left a *{SUFFIX} in {results}, so what they took is not known; run them first.")
     taken = pd.DataFrame(json.loads(file.read_text().splitlines()[-1]) for file in files)
-    taken = taken[["s", "cpu_time", "max_rss"]].apply(
-        pd.to_numeric, errors="coerce"
-    )  # "NA" where a job was never sampled
+    # "NA" where a job was never sampled
+    taken = taken[["s", "cpu_time", "max_rss"]].apply(pd.to_numeric, errors="coerce")
     of_station = taken.assign(station=[station_of(file) for file in files]).groupby("station")
     table = pd.DataFrame(
         {

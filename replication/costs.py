@@ -1,4 +1,4 @@
-"""What sampling, verdicts and training cost: floating-point operations, GPU memory, seconds and disk, from a model's sizes."""
+"""What sampling, verdicts, judges and training cost: floating-point operations and seconds, from a model's sizes."""
 
 from replication.gpu_memory import RESERVE, TEXT_TOKENS
 from replication.judges.hub import WORKING_SPACE

@@ -115,8 +115,8 @@ def draw(metrics, phases):
     gains = changes["against"].isin(PLAIN)
     blocks = {"gain over plain SFT or DPO": (changes[gains], "method", CURRICULUM)}
     if not gains.all():
-        names = {control: name for control, (_, name) in CONTROLS.items()}
-        blocks["replay minus its controls"] = (changes[~gains], "against", names)
+        differences = {control: name for control, (_, name) in CONTROLS.items()}
+        blocks["replay minus its controls"] = (changes[~gains], "against", differences)
     names = [rows[key].unique() for rows, key, _ in blocks.values()]
     heights = [len(block) for block in names]
     figure, panels = plt.subplots(

@@ -3,8 +3,8 @@
 The judge is the pre-trained model that comes after the run's own in the preset's list. (a) quantities by both judges, and
 generation corrected for the judge's errors on held-out labelled scenes (Rogan and Gladen); a bar is what the conclusion
 says is exceeded, the words whether the interval says so, and for shares also one that resamples base models and runs. (b) the
-same less the oracle's value, paired over runs. (c) the judge's own errors. 95 % intervals resample base models, then their runs, and for corrected values the labelled scenes, too;
-those of shares in (a) are Wilson's; points are runs.
+same less the oracle's value, paired over runs. (c) the judge's own errors. 95 % intervals resample base models, then their
+runs, and for corrected values the labelled scenes, too; those of shares in (a) are Wilson's; points are runs.
 
 Inputs: metrics.csv of every run, probe_verdicts.csv of the pre-trained models, and quality_check.csv where there are any.
 """

@@ -2,8 +2,9 @@
 
 Overall values in per cent, means over runs with 95 % intervals (base models resampled, then the runs of each); the gain in
 generation over plain SFT or DPO is paired over runs. Unlocked: discarded prompts with an accepted image after a replay, all
-runs together. Samples added: per run, and in per cent of the set before. The paper's cells are Janus-Pro-7B's (T2I-CompBench++, overall); its early replay is
-at epoch 4 of 20, and its number of samples with only one branch strengthened is "about 600".
+runs together. Samples added: per run, and in per cent of the set before. The paper's cells are Janus-Pro-7B's
+(T2I-CompBench++, overall); its early replay is at epoch 4 of 20, and its number of samples with only one branch strengthened is
+"about 600".
 """
 
 import numpy as np
