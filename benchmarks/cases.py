@@ -148,16 +148,22 @@ def write_answers(model, images, prompts, tokens, size):
 
 
 def verdicts(device, repeats):
-    """Verdicts on 640 images against written answers: such as the paper's model prints, and the bare score, each in its best
-    batch; and the bare score one image at a time, as in Janus' own example."""
-    model = embedded_model(device)
+    """Verdicts on 640 images against written answers: such as the paper's model prints, ours compiled and as they come, and the
+    bare score, each in its best batch; and the bare score one image at a time, as in Janus' own example."""
+    model, compiled = embedded_model(device), embedded_model(device, compiled=True)
     prompts = [prompt for prompt in embedded_prompts(64) for _ in range(10)]
     images = model.decode_images(model.sample_images(prompts, list(range(640)), 1.0, 1.0)[0])
     ours = partial(own_verdicts, model, images, prompts, LIKELIER)
-    for name, tokens in (("verdicts", ANSWER_TOKENS), ("verdicts (bare score)", SCORE_TOKENS)):
+    compiled_ours = partial(own_verdicts, compiled, images, prompts, LIKELIER)
+    compiled_ours()
+    for name, asked, tokens in (
+        ("verdicts", compiled_ours, ANSWER_TOKENS),
+        ("verdicts (not compiled)", ours, ANSWER_TOKENS),
+        ("verdicts (bare score)", compiled_ours, SCORE_TOKENS),
+    ):
         written = partial(write_answers, model, images, prompts, tokens)
         written = partial(written, best_batch(written, (32, 128, 640)))
-        yield compare(name, ours, written, 640, "pairs/s", repeats)
+        yield compare(name, asked, written, 640, "pairs/s", repeats)
     few_ours = partial(own_verdicts, model, images[:64], prompts[:64], LIKELIER)
     one_by_one = partial(write_answers, model, images[:64], prompts[:64], SCORE_TOKENS, 1)
     yield compare("verdicts (bare score, one by one)", few_ours, one_by_one, 64, "pairs/s", repeats)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 
 from replication.models.worded import DECODED_AT_ONCE
-from replication.sampling import CACHE_MULTIPLE
+from replication.sampling import cache_length
 
 ASKED_AT_ONCE = 32  # images (replication/verdicts.py, which a training does not depend on)
 GB = 1e9
@@ -52,7 +52,7 @@ def sampling_memory(sizes, bytes_per_value, batch, guided, answer_tokens):
     next batch, and beside it the largest of logits and noise of one step, the decoder, and the questions of a few images with the
     cache of `answer_tokens` written ones (0: none is written)."""
     rows = batch * (2 if guided else 1)
-    width = -(-(TEXT_TOKENS + sizes.tokens) // CACHE_MULTIPLE) * CACHE_MULTIPLE
+    width = cache_length(TEXT_TOKENS + sizes.tokens)
     cache = 2 * sizes.layers * sizes.hidden * rows * width * bytes_per_value
     draw = rows * sizes.codes * 32  # float32 logits, log-probabilities and noise, and 64 random bits
     decoder = min(batch, DECODED_AT_ONCE) * sizes.pixels**2 * 128 * 4 * bytes_per_value  # 128 channels, four copies

@@ -9,9 +9,14 @@ from typing import NamedTuple
 
 import torch
 from torch.nn.functional import log_softmax
-from transformers import DynamicCache, StaticCache
+from transformers import Cache, DynamicCache
+from transformers.cache_utils import StaticLayer
 
 CACHE_MULTIPLE = 16  # lengths of the cache, so that batches with other prompts find it (and its compiled step) again
+CACHE_PARTS = (
+    4  # a compiled step reads the parts that are written to: more of them read less, but each is compiled by itself
+)
+COMPILED_SHAPES = 64  # of one function; at torch's own limit of 8 it goes on uncompiled
 
 
 class Samples(NamedTuple):
@@ -86,14 +91,32 @@ def places_of_codes(number, row_length):
     return codes + codes // row_length
 
 
+def cache_length(tokens):
+    """`tokens`, rounded up to a length that a cache has."""
+    return -(-tokens // CACHE_MULTIPLE) * CACHE_MULTIPLE
+
+
 def compile_for_inference(function, device, cuda_graphs=False):
     """`function` through torch.compile, for every shape of its inputs anew.
 
     On a processor the weights are frozen in, packed for products and convolutions: changes of them are not seen afterwards.
     cuda_graphs: replay it as one CUDA graph on a GPU.
     """
+    torch._dynamo.config.recompile_limit = COMPILED_SHAPES
+    torch._dynamo.config.capture_scalar_outputs = True
     options = {"freezing": True} if device.type == "cpu" else {"triton.cudagraphs": cuda_graphs}
     return torch.compile(function, dynamic=False, options=options)
+
+
+class WrittenLayer(StaticLayer):
+    """A layer of a static cache whose first `read` positions are all that a step reads: attention over what is not yet written
+    would be paid for and masked."""
+
+    read = None
+
+    def update(self, key_states, value_states, *args, **kwargs):
+        keys, values = super().update(key_states, value_states, *args, **kwargs)
+        return keys[:, :, : self.read], values[:, :, : self.read]
 
 
 class ImageSampler:
@@ -106,7 +129,7 @@ class ImageSampler:
     """
 
     def __init__(self, unified, compiled):
-        self.unified = unified
+        self.unified, self.compiled = unified, compiled
         self.cache = None
         self.next_logits, self.draw_codes = self._next_logits, draw_codes
         if compiled:
@@ -145,6 +168,7 @@ class ImageSampler:
         seeds = torch.as_tensor(seeds, device=input_ids.device)
         steps = torch.arange(num_steps, device=input_ids.device)
         columns = torch.arange(mask.shape[1], device=input_ids.device)
+        part = cache_length(-(-mask.shape[1] // CACHE_PARTS)) if self.compiled else 1
         drawn, end = [], prompts.shape[2]
         for step in range(num_steps):
             if drawn:
@@ -154,7 +178,10 @@ class ImageSampler:
                     tokens.append(torch.full_like(tokens[0], self.unified.num_codes))
                 for token in tokens:
                     end += 1
-                    visible = mask & (columns < end)
+                    written = min(-(-end // part) * part, mask.shape[1])
+                    for layer in self.cache.layers:
+                        layer.read = written
+                    visible = (mask & (columns < end))[:, :written]
                     position = visible.sum(dim=-1, keepdim=True) - 1
                     logits = self.next_logits(embeddings[token][:, None], visible[:, None, None], position, self.cache)
             drawn.append(self.draw_codes(logits, seeds, steps[step], guidance_scale, temperature))
@@ -173,9 +200,9 @@ class ImageSampler:
             past_key_values=read,
         ).last_hidden_state[rows, -1]
         length = input_ids.shape[1]
-        width = -(-(length + number) // CACHE_MULTIPLE) * CACHE_MULTIPLE
+        width = cache_length(length + number)
         if self.cache is None or self.cache.layers[0].keys.shape[::2] != (len(rows), width):
-            self.cache = StaticCache(language_model.config, max_cache_len=width)
+            self.cache = Cache(layers=[WrittenLayer(width) for _ in read.layers])
             keys = read.layers[0].keys
             self.cache.early_initialization(len(rows), keys.shape[1], keys.shape[3], keys.dtype, keys.device)
         for layer, prompt in zip(self.cache.layers, read.layers, strict=True):

@@ -157,7 +157,9 @@ def teach_to_answer(path, steps=150):
     input_ids, mask = torch.cat([question_ids, answers], dim=1), torch.cat([mask, torch.ones_like(answers)], dim=1)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     for _ in range(steps):
-        hidden_states = unified._hidden_states(images, input_ids, mask)[:, -answers.shape[1] - 1 : -1]
+        hidden_states = unified._hidden_states(unified.pixel_values(images), input_ids, mask)[
+            :, -answers.shape[1] - 1 : -1
+        ]
         loss = cross_entropy(model.lm_head(hidden_states).flatten(0, 1), answers.flatten())
         optimizer.zero_grad()
         loss.backward()

@@ -20,6 +20,7 @@ from scipy.stats import chisquare, kstest, pearsonr
 from settings import FAMILIES, MODEL
 from torch.nn.functional import log_softmax
 
+from replication import sampling
 from replication.models.emu3 import Emu3Model
 from replication.models.interface import load_model
 from replication.models.janus import JanusModel
@@ -131,8 +132,24 @@ def test_the_cache_is_used_again_for_batches_of_the_same_shape(model):
     assert (again == fresh).all()  # nothing of the first batch was left in the cache
 
 
+@pytest.mark.parametrize("family", AUTOREGRESSIVE, indirect=True)
+def test_a_step_reads_what_is_written_and_nothing_else(model):
+    seen = []
+    attention = model.language_model.layers[-1].self_attn
+    handle = attention.register_forward_pre_hook(
+        lambda module, inputs, named: seen.append(named["attention_mask"]), with_kwargs=True
+    )
+    model.sample_images(PROMPTS, [0, 1, 2], 1.0, 1.0)
+    handle.remove()
+    first, *steps = seen
+    lengths = [mask.shape[-1] for mask in steps]
+    assert lengths == list(range(first.shape[-1] + 1, first.shape[-1] + 1 + len(steps)))
+    assert all(mask[..., first.shape[-1] :].all() for mask in steps)
+
+
 @pytest.mark.slow
-def test_compiled_sampling_draws_the_same_images(model, checkpoint, family):
+def test_compiled_sampling_and_verdicts_are_the_same(model, checkpoint, family, monkeypatch):
+    monkeypatch.setattr(sampling, "CACHE_PARTS", 2)  # each is compiled
     compiled = load_model(checkpoint, {**FAMILIES[family], "compile": True})
     prompts, seeds = prompts_and_seeds(6)
     for first_seed in (0, 10):
@@ -140,8 +157,11 @@ def test_compiled_sampling_draws_the_same_images(model, checkpoint, family):
         same, same_log_probs = compiled.sample_images(prompts, [seed + first_seed for seed in seeds], 2.0, 0.9)
         assert (codes == same).all()
         torch.testing.assert_close(log_probs, same_log_probs, atol=1e-3, rtol=1e-5)
-    levels = model.decode_images(codes).astype(int) - compiled.decode_images(codes).astype(int)
+    images = model.decode_images(codes)
+    levels = images.astype(int) - compiled.decode_images(codes).astype(int)
     assert np.abs(levels).max() <= 1
+    verdicts = [asked.alignment_logits(images, prompts) for asked in (model, compiled)]
+    torch.testing.assert_close(*verdicts, atol=1e-3, rtol=1e-5)
 
 
 def test_random_bits_are_those_of_splitmix64():

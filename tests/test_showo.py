@@ -338,7 +338,7 @@ def test_requests_and_questions_are_written_as_the_public_code_writes_them(relea
     codes = model.vqmodel.quantize(model.vqmodel.encoder(torch.tensor(images).permute(0, 3, 1, 2) / 127.5 - 1))
     words = text.encode(f"USER: \nDoes this image describe {PROMPTS[1]}? Answer yes or no. ASSISTANT:")
     expected = [size + 6, size + 1, *(codes.flatten() + size + 10).tolist(), size + 2, end, *words]
-    assert model._with_codes(images, question)[0].tolist() == expected
+    assert model._with_codes(model.pixel_values(images), question)[0].tolist() == expected
 
 
 def test_written_answers_are_the_likeliest_words_in_turn(released):
@@ -346,7 +346,7 @@ def test_written_answers_are_the_likeliest_words_in_turn(released):
     images = np.random.default_rng(0).integers(256, size=(2, 8, 8, 3), dtype=np.uint8)
     for image, prompt, answer in zip(images, PROMPTS, model.written_answers(images, PROMPTS[:2], 5), strict=False):
         ids, _ = model._questions(image[None], [prompt])
-        ids, written = model._with_codes(image[None], ids), []
+        ids, written = model._with_codes(model.pixel_values(image[None]), ids), []
         for _ in range(5):
             with torch.no_grad():
                 states = model.read(ids, torch.ones_like(ids))

@@ -45,7 +45,7 @@ class AutoregressiveModel(WordedModel):
         """The text after a request for an image; its last token predicts the first code."""
 
     @abstractmethod
-    def reading(self, images, input_ids):
+    def reading(self, pixel_values, input_ids):
         """The inputs of the model that reads `input_ids` with their images."""
 
     def write(self, **arguments):
@@ -69,7 +69,9 @@ class AutoregressiveModel(WordedModel):
     @torch.no_grad()
     def written_answers(self, images, prompts, max_new_tokens):
         input_ids, attention_mask = self._questions(images, prompts)
-        return self.greedy_texts(max_new_tokens, **self.reading(images, input_ids), attention_mask=attention_mask)
+        return self.greedy_texts(
+            max_new_tokens, **self.reading(self.pixel_values(images), input_ids), attention_mask=attention_mask
+        )
 
     def greedy_texts(self, max_new_tokens, input_ids, **inputs):
         """The greedy continuations of `input_ids` (B, L), as a list of strings."""
@@ -103,9 +105,9 @@ class AutoregressiveModel(WordedModel):
         drawing = (input_ids == tokenizer.boi_token_id).cumsum(dim=1) > 0
         return torch.where(drawing | (input_ids == tokenizer.bos_token_id), input_ids, tokenizer.pad_token_id)
 
-    def _hidden_states(self, images, input_ids, attention_mask):
+    def _hidden_states(self, pixel_values, input_ids, attention_mask):
         return self.model.model(
-            **self.reading(images, input_ids),
+            **self.reading(pixel_values, input_ids),
             attention_mask=attention_mask,
             position_ids=position_ids(attention_mask),
             use_cache=False,

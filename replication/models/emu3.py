@@ -136,8 +136,8 @@ class Emu3Model(AutoregressiveModel):
     def embed_images(self, pixel_values):
         return self.language_model.embed_tokens(self.written(self._look_up(pixel_values)))
 
-    def reading(self, images, input_ids):
-        tokens = self.written(self._look_up(self.pixel_values(images)))
+    def reading(self, pixel_values, input_ids):
+        tokens = self.written(self._look_up(pixel_values))
         return {"input_ids": input_ids.masked_scatter(input_ids == self.processor.image_token_id, tokens)}
 
     def paint(self, codes):

@@ -79,8 +79,8 @@ class JanusModel(AutoregressiveModel):
     def embed_images(self, pixel_values):
         return self.model.model.get_image_features(pixel_values, return_dict=True).pooler_output
 
-    def reading(self, images, input_ids):
-        return {"input_ids": input_ids, "pixel_values": self.pixel_values(images)}
+    def reading(self, pixel_values, input_ids):
+        return {"input_ids": input_ids, "pixel_values": pixel_values}
 
     def write(self, **arguments):
         return self.model.generate(**arguments, generation_mode="text")

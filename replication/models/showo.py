@@ -213,7 +213,8 @@ class ShowoModel(WordedModel):
     @torch.no_grad()
     def written_answers(self, images, prompts, max_new_tokens):
         input_ids, attention_mask = self._questions(images, prompts)
-        input_ids, cache = self._with_codes(images, input_ids), DynamicCache(config=self.language_model.config)
+        input_ids = self._with_codes(self.pixel_values(images), input_ids)
+        cache = DynamicCache(config=self.language_model.config)
         states = self.read(input_ids, attention_mask, past_key_values=cache, use_cache=True)[:, -1:]
         seen = self.is_seen(input_ids, attention_mask)
         end, written = self.processor.tokenizer.eos_token_id, []
@@ -258,10 +259,10 @@ class ShowoModel(WordedModel):
     def image_features(self, images):
         return self.embed_images(self.pixel_values(images)).float().mean(dim=1)
 
-    def _with_codes(self, images, input_ids):
-        """Token ids with the codes of `images` in place of what stands for them."""
-        codes = self.encode_pixels(self.pixel_values(images)) + self.first_code
+    def _with_codes(self, pixel_values, input_ids):
+        """Token ids with the codes of images in place of what stands for them."""
+        codes = self.encode_pixels(pixel_values) + self.first_code
         return input_ids.masked_scatter(input_ids == self.first_code, codes)
 
-    def _hidden_states(self, images, input_ids, attention_mask):
-        return self.read(self._with_codes(images, input_ids), attention_mask)
+    def _hidden_states(self, pixel_values, input_ids, attention_mask):
+        return self.read(self._with_codes(pixel_values, input_ids), attention_mask)

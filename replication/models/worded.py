@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from replication.models.checkpoint_checks import ADVICE, check_memory, check_tokenizer, weight_bytes
 from replication.models.interface import UnifiedModel
-from replication.sampling import compile_for_inference, position_ids
+from replication.sampling import CACHE_MULTIPLE, compile_for_inference, position_ids
 
 DECODED_AT_ONCE = (
     32  # images; more only spill the processor's caches, and 32 pictures of 384 x 384 fit beside a 7B model
@@ -60,7 +60,10 @@ class WordedModel(UnifiedModel):
         self.model, self.processor = model, processor
         self.question, self.caption, self.turn, self.request = question, caption, turn, request
         self.lead_ids, self.accept_id, self.reject_id = self._answer_ids(answer_lead, accept, reject)
-        self._paint = compile_for_inference(self.paint, model.device) if compiled else self.paint
+        self._paint, self._read, self._padding = self.paint, self._hidden_states, {}
+        if compiled:
+            self._paint, self._read = (compile_for_inference(step, model.device) for step in (self._paint, self._read))
+            self._padding = {"pad_to_multiple_of": CACHE_MULTIPLE}  # so that few lengths are compiled
 
     @property
     @abstractmethod
@@ -191,10 +194,10 @@ class WordedModel(UnifiedModel):
         return torch.cat(images).numpy()
 
     def alignment_logits(self, images, prompts):
-        input_ids, attention_mask = self._questions(images, prompts)
+        input_ids, attention_mask = self._questions(images, prompts, **self._padding)
         lead = self.lead_ids.to(input_ids.device).expand(len(input_ids), -1)
         asked = torch.cat([input_ids, lead], dim=1), torch.cat([attention_mask, torch.ones_like(lead)], dim=1)
-        last = at_least_single(self._hidden_states(images, *asked)[:, -1])
+        last = at_least_single(self._read(self.pixel_values(images), *asked)[:, -1])
         head, answers = self.model.lm_head, [self.accept_id, self.reject_id]
         accept, reject = at_least_single(head.weight[answers])
         log_ratio = last @ (accept - reject)
@@ -215,7 +218,7 @@ class WordedModel(UnifiedModel):
         lengths = torch.tensor([len(caption) for caption in captions], device=self.model.device)
         is_caption = torch.arange(labels.shape[1], device=self.model.device) < lengths[:, None]
         hidden_states = self._hidden_states(
-            images,
+            self.pixel_values(images),
             torch.cat([request_ids, labels], dim=1),
             torch.cat([request_mask, is_caption.long()], dim=1),
         )[:, -labels.shape[1] - 1 : -1]
@@ -270,8 +273,8 @@ class WordedModel(UnifiedModel):
                 raise ValueError(f"The answer {answer!r} must be one token of the model's vocabulary.")
         return torch.tensor(written[0][:-1], dtype=torch.long), *(ids[-1] for ids in written)
 
-    def _questions(self, images, prompts):
-        return self._tokenize([self.ask(images, self.question.format(prompt=prompt)) for prompt in prompts])
+    def _questions(self, images, prompts, **padding):
+        return self._tokenize([self.ask(images, self.question.format(prompt=prompt)) for prompt in prompts], **padding)
 
     def _tokenize(self, text, **padding):
         padding = {"padding": True, **padding}
@@ -279,5 +282,5 @@ class WordedModel(UnifiedModel):
         return inputs["input_ids"].to(self.model.device), inputs["attention_mask"].to(self.model.device)
 
     @abstractmethod
-    def _hidden_states(self, images, input_ids, attention_mask):
-        """Last hidden states (B, L, hidden) of questions about `images`."""
+    def _hidden_states(self, pixel_values, input_ids, attention_mask):
+        """Last hidden states (B, L, hidden) of questions about images."""
