@@ -1,7 +1,7 @@
 """Station: the CSV files of a finished preset, gathered to be committed, with one record of where they come from.
 
 Metrics, supervision, samples, steps and losses of all runs, a table of each; the data of the preset's own figures and tables; and,
-run by run, what the claims are recomputed from. Models, images and logs stay behind.
+run by run, what else these read and what the claims are recomputed from. Models, other images and logs stay behind. `replication.restore` puts them back.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from replication.claims import FILES, IDENTITY
 from replication.files import atomic_directory
 
 SAME_IN_ALL = ("uncommitted_changes", "python", "packages", "threads", "device")
+RUNS = "runs.csv"  # the commit of the code that evaluated each run
 TABLES = {  # of all runs: the file to write, and the file of a run
     "metrics.csv.gz": "evaluation/metrics.csv",  # 64 kB of text each
     "quality_checks.csv": "quality_check.csv",
@@ -36,7 +37,8 @@ def processor():
 
 
 def origin(results):
-    """One record for all evaluations below `results`: code, packages, device, runs, and hours of computing.
+    """One record for all evaluations below `results`: code, packages, device, runs, and hours of computing; and a frame
+    experiment, seed, commit of them.
 
     Several commits may have made them, as Snakemake runs again only what an edit can change; all are named. Raises SystemExit
     when code was not committed, or packages, threads or device differ.
@@ -55,7 +57,8 @@ def origin(results):
     if None in commits or common["uncommitted_changes"]:
         raise SystemExit(f"The evaluations below {results} come from uncommitted code; commit it and run them again.")
     times = [json.loads(file.read_text().splitlines()[-1])["s"] for file in results.glob("**/*.benchmark.jsonl")]
-    return {
+    runs = [(record["config"]["experiment"], record["seed"], record["commit"]) for record in records]
+    record = {
         "command": f"snakemake --cores all reference --config preset={results.name}",
         "commits": sorted(commits),
         **common,
@@ -64,17 +67,18 @@ def origin(results):
         "seeds": sorted({record["seed"] for record in records}),
         "experiments": sorted({record["config"]["experiment"] for record in records}),
     }
+    return record, pd.DataFrame(runs, columns=["experiment", "seed", "commit"])
 
 
 def table_of(results, pattern):
-    """The rows of a file of all runs, with columns experiment, seed and, where it lies in the folder of a phase, phase; None
-    where no run has it."""
+    """The rows of a file of all runs, as they are written, with columns experiment, seed and, where it lies in the folder of a
+    phase, phase; None where no run has it."""
     frames = []
     for file in sorted(results.glob(f"*/seed=*/{pattern}")):
         experiment, *folders = file.relative_to(results).parts[:-1]
         names = dict(folder.split("=") for folder in folders if "=" in folder)  # seed, and perhaps phase
         run = {"experiment": experiment} | {name: int(number) for name, number in names.items()}
-        frames.append(pd.read_csv(file).assign(**run))
+        frames.append(pd.read_csv(file, dtype=str, keep_default_na=False).assign(**run))
     return pd.concat(frames, ignore_index=True) if frames else None
 
 
@@ -92,20 +96,23 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--results", required=True, type=Path, help="results/<preset>, finished")
     parser.add_argument("--claims", required=True, type=Path, help="configs/claims.yaml")
+    parser.add_argument("--shown", nargs="*", default=[], type=Path, help="what else figures and tables read of runs")
     parser.add_argument("--output", required=True, type=Path, help="folder to write")
     arguments = parser.parse_args()
     given = set(pd.read_csv(arguments.results / "claims.csv")["claim"])
     claims = yaml.safe_load(arguments.claims.read_text())["claims"]
     judged = sorted({experiment for name in given for experiment in claims[name]["needs"]})
-    record = origin(arguments.results)
+    record, runs = origin(arguments.results)
     with atomic_directory(arguments.output) as partial:
-        for file in files_of(arguments.results, judged):
+        shown = {file.relative_to(arguments.results) for file in arguments.shown}
+        for file in sorted({*files_of(arguments.results, judged), *shown}):
             (partial / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(arguments.results / file, partial / file)
         for name, pattern in TABLES.items():
             if (table := table_of(arguments.results, pattern)) is not None:
                 compression = {"method": "gzip", "mtime": 0} if name.endswith(".gz") else None
                 table.to_csv(partial / name, index=False, compression=compression)
+        runs.to_csv(partial / RUNS, index=False)
         (partial / "provenance.json").write_text(json.dumps(record, indent=2) + "\n")
 
 

@@ -126,6 +126,13 @@ def table_results(wildcards):
     return results_behind(PAPER["tables"][wildcards.table])
 
 
+def files_shown():
+    """What figures and tables read of runs, but for what a reference holds in tables of all."""
+    shown = [file for of in ("figures", "tables") for one in PAPER[of].values() for file in results_behind(one)]
+    tables = ("metrics.csv", "supervision.csv", "quality_check.csv", "phases.csv")
+    return sorted({file for file in shown if "/seed=" in file and not file.endswith(tables)})
+
+
 def results_behind(shown, others=()):
     """The result files that a figure or table of configs/paper.yaml reads, over its experiments, runs and base models: of the
     preset's own family, and of `others`."""

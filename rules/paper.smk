@@ -5,6 +5,7 @@ rule reference:
         judged=rules.claims.output.judged,
         figures=collect("<figures>/{figure}.csv", figure=PAPER["figures"]),
         tables=collect("<figures>/{table}.csv", table=PAPER["tables"]),
+        shown=files_shown(),
     output:
         provenance=Path("results/reference", PRESET, *OWN_FOLDER, "provenance.json"),
     log:
@@ -16,8 +17,16 @@ rule reference:
         results=subpath(input.judged, parent=True),
         folder=subpath(output.provenance, parent=True),
     shell:
-        "python -m replication.reference --results {params.results} --claims {input.claims}"
+        "python -m replication.reference --results {params.results} --claims {input.claims} --shown {input.shown:q}"
         " --output {params.folder} > {log} 2>&1"
+
+
+# What all runs share: made before `python -m replication.restore` puts runs back, or it would be newer than they.
+rule shared:
+    input:
+        collect("<results>/base/base={base}/quality.csv", base=PAPER["bases"]),
+        collect("<results>/candidates/seed={seed}/codes.npy", seed=PAPER["seeds"]),
+    localrule: True
 
 
 rule figure:

@@ -1,6 +1,7 @@
 """Reference results: what is copied, what is refused, and that the claims come out the same from the copy."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from synthetic_evaluations import write_evaluations
 from replication.claim_registry import load_claims
 from replication.claims import judge, read_results
 from replication.reference import SAME_IN_ALL, TABLES, files_of, origin, table_of
+from replication.restore import restore
 
 ROOT = Path(__file__).parents[1]
 CLAIMS = ROOT / "configs/claims.yaml"
@@ -90,7 +92,7 @@ def test_evaluations_of_different_making_are_refused(results, tmp_path, key):
 def test_every_commit_is_named(results):
     file = results / "sft/seed=1/evaluation/provenance.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "commit": "beef"}))
-    assert origin(results)["commits"] == ["beef", "c0ffee"]
+    assert origin(results)[0]["commits"] == ["beef", "c0ffee"]
     file.write_text(json.dumps({**json.loads(file.read_text()), "commit": None}))
     with pytest.raises(SystemExit, match="uncommitted code"):
         origin(results)
@@ -117,10 +119,10 @@ def test_tables_of_all_runs_name_run_and_phase(results):
         (results / folder / "training_counts.csv").write_text(f"samples,steps\n9,{steps}\n")
     table = table_of(results, TABLES["training_counts.csv"]).sort_values(["experiment", "seed", "phase"])
     assert table[["experiment", "seed", "steps"]].to_numpy().tolist() == [
-        ["c_sft", 0, 3],
-        ["c_sft", 0, 7],
-        ["c_sft_steps", 1, 7],
-        ["sft", 1, 5],
+        ["c_sft", 0, "3"],
+        ["c_sft", 0, "7"],
+        ["c_sft_steps", 1, "7"],
+        ["sft", 1, "5"],
     ]
     assert table["phase"].tolist()[0] == 1 and table["phase"].isna().sum() == 3
     assert table_of(results, TABLES["supervision.csv"]) is None
@@ -157,3 +159,40 @@ def test_what_the_claims_read_of_a_kernel_is_copied(results):
     kernels = {f"sft/seed={seed}/kernel/{file}" for seed in (0, 1) for file in ("examples.csv", "pairs.csv")}
     assert kernels | {"sft/seed=0/kernel/claims_registered.json"} <= copied
     assert not any("kernel" in file for file in map(str, files_of(results, ["dpo"])))
+
+
+def files_below(folder):
+    return {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_what_is_put_back_gives_the_same_reference_again(results, tmp_path):
+    for experiment, seed, text in (
+        ("sft", 0, "metric,value,n\nyield,0.1000,9\n"),
+        ("dpo", 1, "metric,value\nyield,1e-3\n"),
+    ):
+        (results / f"{experiment}/seed={seed}/supervision.csv").write_text(text)
+    assert reference(results, tmp_path / "first").returncode == 0
+    put_back = tmp_path / "again/full"
+    (put_back / "candidates/seed=0").mkdir(parents=True)
+    restore(tmp_path / "first", put_back)
+    metrics = pd.read_csv(put_back / "dpo/seed=1/evaluation/metrics.csv")
+    pd.testing.assert_frame_equal(metrics, pd.read_csv(results / "dpo/seed=1/evaluation/metrics.csv"))
+    assert "0.1000" in (put_back / "sft/seed=0/supervision.csv").read_text(), "as it was written"
+    assert "n" not in pd.read_csv(put_back / "dpo/seed=1/supervision.csv")
+    assert not (put_back / "claims.csv").exists(), "it is judged anew"
+    shutil.copyfile(results / "claims.csv", put_back / "claims.csv")
+    assert reference(put_back, tmp_path / "second").returncode == 0
+    assert files_below(tmp_path / "second") == files_below(tmp_path / "first")
+
+
+def test_nothing_is_put_back_over_runs_or_from_nowhere(results, tmp_path):
+    assert reference(results, tmp_path / "reference").returncode == 0
+    before = files_below(results)
+    with pytest.raises(SystemExit, match="holds evaluations already"):
+        restore(tmp_path / "reference", results)
+    assert files_below(results) == before
+    with pytest.raises(SystemExit, match="holds no reference"):
+        restore(tmp_path / "nothing", tmp_path / "new")
+    with pytest.raises(SystemExit, match="snakemake --cores all shared --config preset=new"):
+        restore(tmp_path / "reference", tmp_path / "new")
+    assert not (tmp_path / "new").exists()

@@ -694,6 +694,28 @@ class TestSmoke:
             local = smoke_results.parent / evaluation.replace("results/smoke", smoke_results.name)
             assert differing(local, folder / evaluation, "*.csv", "*.npy", "claims_registered.json") == []
 
+    def test_figures_come_from_what_a_reference_restores_and_nothing_is_trained(self, smoke, tmp_path):
+        folder = shutil.copytree(smoke, tmp_path / "smoke")
+        results = folder / "results/smoke"
+        for file in results.glob("*/seed=0/evaluation/provenance.json"):  # this copy is not a git checkout
+            record = json.loads(file.read_text()) | {"commit": "c0ffee", "uncommitted_changes": False}
+            file.write_text(json.dumps(record))
+        done = run(folder, "snakemake", "--cores", "2", "reference", *SMOKE)
+        assert done.returncode == 0, done.stdout
+        for path in results.iterdir():
+            if path.name not in ("base", "prompts", "candidates"):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        assert planned(folder, "shared", *SMOKE) == Counter()
+        done = run(folder, "python", "-m", "replication.restore", "--preset", "smoke")
+        assert done.returncode == 0, done.stdout
+        rules = {job.split()[0] for job in planned(folder, "paper_figures", "dynamics", *SMOKE)}
+        assert rules == {"claims", "claims_of_theory", "figure", "simulation", "table"}
+        names = ("claims.tex", "tab_kernel.tex", "samples.pdf", "closed_loop.pdf", "judges.pdf")
+        drawn = [f"results/smoke/figures/{name}" for name in names]
+        done = run(folder, "snakemake", "--cores", "2", *drawn, *SMOKE)
+        assert done.returncode == 0, done.stdout
+        assert all((folder / file).read_bytes() == (smoke / file).read_bytes() for file in drawn)
+
     def test_a_dpo_setting_reruns_dpo_and_what_shows_it(self, smoke):
         expected = Counter({"post_training dpo": 1, "evaluation dpo": 1, "kernel dpo": 1})
         expected += AFTER_TRAINING + OF_KERNEL
