@@ -72,8 +72,13 @@ def fetch(repository, revision, folder, files=PATTERNS):
 
 
 def check_weights(folder):
-    """Raises SystemExit when a file of weights is missing or cut off; such a file is deleted, so that a rerun repairs it."""
+    """Raises SystemExit when a file of weights is cut off, which is deleted, so that a rerun repairs it, and when there is none:
+    what is downloaded whole has none that are read here."""
     damaged = damaged_weights(folder)
+    if not any(folder.glob("*.safetensors*")):
+        raise SystemExit(
+            f"There is no model.safetensors in {folder}, and nothing here reads a pickle; name a commit that has one as revision."
+        )
     for path in damaged:
         path.unlink(missing_ok=True)
     if damaged:

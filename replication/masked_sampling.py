@@ -30,7 +30,8 @@ class ParallelSamples(NamedTuple):
 def hidden_counts(number, steps):
     """How many of `number` codes are hidden before each of `steps` steps, and none at the end: the cosine schedule.
 
-    Every step draws at least one. Raises ValueError when there are more steps than codes.
+    Every step draws at least one. (The public code rounds in float32, and so hides one code less after two thirds of some
+    schedules; not in 50 steps.) Raises ValueError when there are more steps than codes.
     """
     if not 1 <= steps <= number:
         raise ValueError(f"An image of {number} codes is drawn in 1 to {number} steps, not in {steps}.")
@@ -62,7 +63,8 @@ def sample_in_parallel(
     input_ids, attention_mask: (P, L), left-padded requests. Every different one is read once, however many images are drawn.
     prompt_of_image: (B,) row of the request of each image. seeds: B integers; the image of a seed does not depend on the
         other images of the batch.
-    guidance_scale: g in logits = unconditional + g (conditional - unconditional); 1 leaves the unconditional half out.
+    guidance_scale: g in logits = unconditional + g (conditional - unconditional); 1 leaves the unconditional half out. The
+        public code's scale is g - 1.
     temperature: > 0, of the codes; the confidence is the log-probability at temperature 1, plus noise of `unified.choice_noise`
         times this scale that falls from step to step as in the public code, where the factors 1 - step / steps multiply.
 

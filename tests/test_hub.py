@@ -129,6 +129,15 @@ def test_a_cut_off_file_is_deleted_and_a_rerun_repairs(released, at, monkeypatch
     assert (output / shard).read_bytes() == released[shard]
 
 
+def test_a_commit_without_safetensors_is_not_asked_for_again_and_again(released, at, monkeypatch, tmp_path):
+    others = {name: content for name, content in released.items() if ".safetensors" not in name}
+    with serve(a_hub({(REPOSITORY, COMMIT): {**others, "pytorch_model.bin": b"a pickle"}})) as (address, _):
+        at(address)
+        with pytest.raises(SystemExit, match="^There is no model.safetensors in .*; name a commit that has one"):
+            run_station(monkeypatch, tmp_path)
+    assert not (tmp_path / "base=0").exists()
+
+
 @pytest.mark.parametrize(
     ("code", "status", "sentence"),
     [

@@ -341,6 +341,19 @@ def test_requests_and_questions_are_written_as_the_public_code_writes_them(relea
     assert model._with_codes(model.pixel_values(images), question)[0].tolist() == expected
 
 
+def test_images_are_seen_and_painted_in_single_precision_whatever_the_language_model_has(released):
+    model, half = (load_model(released, {**SHOWO_MODEL, "dtype": dtype}) for dtype in ("float32", "bfloat16"))
+    assert half.language_model.dtype == torch.bfloat16
+    images = np.random.default_rng(0).integers(256, size=(8, 8, 8, 3), dtype=np.uint8)
+    codes = [seeing.encode_pixels(seeing.pixel_values(images)) for seeing in (model, half)]
+    assert torch.equal(*codes)
+    assert (model.decode_images(codes[0]) == half.decode_images(codes[1])).all()
+    prompts = [PROMPTS[0]] * 8
+    logits = [asked.alignment_logits(images, prompts) for asked in (model, half)]
+    assert not torch.equal(*logits)
+    torch.testing.assert_close(*logits, atol=0.1, rtol=0.1)
+
+
 def test_written_answers_are_the_likeliest_words_in_turn(released):
     model = load_model(released, SHOWO_MODEL)
     images = np.random.default_rng(0).integers(256, size=(2, 8, 8, 3), dtype=np.uint8)

@@ -94,6 +94,10 @@ class ShowoModel(WordedModel):
         return self.model.vqmodel
 
     @property
+    def pixel_dtype(self):
+        return self.codebook.dtype
+
+    @property
     def num_codes(self):
         return self.model.config["codebook_size"]
 
@@ -212,6 +216,7 @@ class ShowoModel(WordedModel):
 
     @torch.no_grad()
     def written_answers(self, images, prompts, max_new_tokens):
+        """As the interface says; words alone are written, where the public code could write image codes, too."""
         input_ids, attention_mask = self._questions(images, prompts)
         input_ids = self._with_codes(self.pixel_values(images), input_ids)
         cache = DynamicCache(config=self.language_model.config)

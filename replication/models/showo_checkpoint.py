@@ -7,7 +7,6 @@ tokenizer and the sizes of the language model. Sizes that a config.json does not
 import json
 from pathlib import Path
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoTokenizer, PhiConfig, PhiForCausalLM
@@ -50,8 +49,9 @@ class Showo(nn.Module):
 
     @classmethod
     def from_pretrained(cls, path, dtype, **_):
-        """The model in `path`, and a dict with its missing_keys. Raises OSError and ValueError where files are missing or
-        cannot be read."""
+        """The model in `path`, its image tokenizer in float32 whatever `dtype` the language model has, as in the public code, where
+        its codes are compared bit by bit; and a dict with its missing_keys. Raises OSError and ValueError where files are missing
+        or cannot be read."""
         path = Path(path)
         config = json.loads((path / "config.json").read_text())
         if not {"vocab_size", "codebook_size"} <= config.keys() or config.get("w_clip_vit"):
@@ -70,8 +70,7 @@ class Showo(nn.Module):
         )
         vqmodel = Magvit(MagvitConfig.from_pretrained(path / IMAGE_TOKENIZER))
         found = vqmodel.load_state_dict(load_file(path / IMAGE_TOKENIZER / "model.safetensors"), strict=False)
-        model = cls(config, showo, vqmodel.to(getattr(torch, dtype)))
-        return model, {"missing_keys": [*loading["missing_keys"], *found.missing_keys]}
+        return cls(config, showo, vqmodel), {"missing_keys": [*loading["missing_keys"], *found.missing_keys]}
 
     def save_pretrained(self, path):
         path = Path(path)

@@ -119,6 +119,11 @@ class WordedModel(UnifiedModel):
     def image_text(self, images):
         """How each of `images`, all of one size, is written in a question."""
 
+    @property
+    def pixel_dtype(self):
+        """The precision in which images are read."""
+        return self.model.dtype
+
     @abstractmethod
     def image_size(self, height, width):
         """Height and width that the processor gives an image of this size."""
@@ -258,7 +263,7 @@ class WordedModel(UnifiedModel):
             pixels = torch.tensor(images).permute(0, 3, 1, 2) * image_processor.rescale_factor
             mean, std = torch.tensor(image_processor.image_mean), torch.tensor(image_processor.image_std)
             pixels = (pixels - mean[:, None, None]) / std[:, None, None]
-        return pixels.to(self.model.device, self.model.dtype)
+        return pixels.to(self.model.device, self.pixel_dtype)
 
     def ask(self, images, question):
         """The text of a question about each of `images`, all of one size."""
