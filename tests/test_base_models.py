@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from settings import MODEL
 
 from replication.base_model import SHIPPED, verify
-from replication.models.janus import JanusModel
+from replication.config import load_stage
+from replication.models.interface import load_model
 from replication.pretraining.tokenizer import encode
 from replication.prompts import probe_set, prompt_table
 from replication.scenes import SUBTASKS
@@ -15,19 +15,20 @@ from replication.scenes.oracle import judge, read_scenes
 from replication.scenes.renderer import render
 from replication.scenes.world import miss_scene, sample_meaning, sample_scene
 
-FOLDERS = sorted((SHIPPED / "embedded_janus").glob("base=*"))
+FOLDERS = sorted(SHIPPED.glob("*/base=*"))
 
 
-def test_there_are_three_and_they_are_small():
-    assert len(FOLDERS) >= 3
-    assert sum(path.stat().st_size for folder in FOLDERS for path in folder.iterdir()) <= 25e6
+def test_there_are_three_of_the_default_family_and_all_are_small():
+    assert len([folder for folder in FOLDERS if folder.parent.name == "embedded_janus"]) >= 3
+    assert sum(path.stat().st_size for path in SHIPPED.rglob("*") if path.is_file()) <= 60e6
     for folder in FOLDERS:
         verify(folder, folder.parent / "SHA256SUMS")
 
 
-@pytest.fixture(scope="module", params=FOLDERS, ids=lambda folder: folder.name)
+@pytest.fixture(scope="module", params=FOLDERS, ids=lambda folder: f"{folder.parent.name}-{folder.name}")
 def base(request):
-    return JanusModel.load(request.param, MODEL), pd.read_csv(request.param / "quality.csv")
+    model = load_stage("candidates", "tiny", overrides=(f"choices.model={request.param.parent.name}",))["model"]
+    return load_model(request.param, model), pd.read_csv(request.param / "quality.csv")
 
 
 def stated(quality, metric):
