@@ -147,21 +147,40 @@ def test_a_step_reads_what_is_written_and_nothing_else(model):
     assert all(mask[..., first.shape[-1] :].all() for mask in steps)
 
 
-@pytest.mark.slow
-def test_compiled_sampling_and_verdicts_are_the_same(model, checkpoint, family, monkeypatch):
-    monkeypatch.setattr(sampling, "CACHE_PARTS", 2)  # each is compiled
-    compiled = load_model(checkpoint, {**FAMILIES[family], "compile": True})
+@pytest.fixture
+def compiled(checkpoint, family):
+    return load_model(checkpoint, {**FAMILIES[family], "compile": True})
+
+
+def same_images(model, compiled, first_seed):
+    """Both draw the same; returns prompts and codes."""
     prompts, seeds = prompts_and_seeds(6)
+    codes, log_probs = model.sample_images(prompts, [seed + first_seed for seed in seeds], 2.0, 0.9)
+    same, same_log_probs = compiled.sample_images(prompts, [seed + first_seed for seed in seeds], 2.0, 0.9)
+    assert (codes == same).all()
+    torch.testing.assert_close(log_probs, same_log_probs, atol=1e-3, rtol=1e-5)
+    return prompts, codes
+
+
+@pytest.mark.slow
+def test_compiled_sampling_draws_the_same_images(model, compiled, monkeypatch):
+    monkeypatch.setattr(sampling, "CACHE_PARTS", 1)  # as each is compiled
     for first_seed in (0, 10):
-        codes, log_probs = model.sample_images(prompts, [seed + first_seed for seed in seeds], 2.0, 0.9)
-        same, same_log_probs = compiled.sample_images(prompts, [seed + first_seed for seed in seeds], 2.0, 0.9)
-        assert (codes == same).all()
-        torch.testing.assert_close(log_probs, same_log_probs, atol=1e-3, rtol=1e-5)
-    images = model.decode_images(codes)
-    levels = images.astype(int) - compiled.decode_images(codes).astype(int)
+        _, codes = same_images(model, compiled, first_seed)
+    levels = model.decode_images(codes).astype(int) - compiled.decode_images(codes).astype(int)
     assert np.abs(levels).max() <= 1
-    verdicts = [asked.alignment_logits(images, prompts) for asked in (model, compiled)]
-    torch.testing.assert_close(*verdicts, atol=1e-3, rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["janus"], indirect=True)
+def test_a_compiled_step_reads_part_of_the_cache_and_compiled_verdicts_are_the_same(model, compiled, monkeypatch):
+    monkeypatch.setattr(sampling, "CACHE_PARTS", 2)
+    prompts, codes = same_images(model, compiled, 0)
+    layers = compiled.sampler.cache.layers
+    assert {layer.read for layer in layers} == {layers[0].max_cache_len}
+    images = model.decode_images(codes)
+    logits = [asked.alignment_logits(images, prompts) for asked in (model, compiled)]
+    torch.testing.assert_close(*logits, atol=1e-3, rtol=1e-5)
 
 
 def test_random_bits_are_those_of_splitmix64():
