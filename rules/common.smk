@@ -130,7 +130,7 @@ def files_shown():
     """What figures and tables read of runs, but for what a reference holds in tables of all."""
     shown = [file for of in ("figures", "tables") for one in PAPER[of].values() for file in results_behind(one)]
     tables = ("metrics.csv", "supervision.csv", "quality_check.csv", "phases.csv")
-    return sorted({file for file in shown if "/seed=" in file and not file.endswith(tables)})
+    return sorted({file for file in shown if "seed=" in file and not file.endswith(tables)})
 
 
 def results_behind(shown, others=()):
