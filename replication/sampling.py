@@ -168,7 +168,7 @@ class ImageSampler:
         seeds = torch.as_tensor(seeds, device=input_ids.device)
         steps = torch.arange(num_steps, device=input_ids.device)
         columns = torch.arange(mask.shape[1], device=input_ids.device)
-        part = cache_length(-(-mask.shape[1] // CACHE_PARTS)) if self.compiled else 1
+        part = cache_length(-(-mask.shape[1] // CACHE_PARTS)) if self.compiled else CACHE_MULTIPLE
         drawn, end = [], prompts.shape[2]
         for step in range(num_steps):
             if drawn:
