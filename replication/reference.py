@@ -1,7 +1,8 @@
 """Station: the CSV files of a finished preset, gathered to be committed, with one record of where they come from.
 
 Metrics, supervision, samples, steps and losses of all runs, a table of each; the data of the preset's own figures and tables; and,
-run by run, what else these read and what the claims are recomputed from. Models, other images and logs stay behind. `replication.restore` puts them back.
+run by run, what else these read and what the claims are recomputed from. Models, other images and logs stay behind.
+`replication.restore` puts them back.
 """
 
 import argparse

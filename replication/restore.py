@@ -34,14 +34,15 @@ def restore(reference, results):
             f"{results} holds no candidates; first run `snakemake --cores all shared --config preset={results.name}`."
         )
     record = json.loads((reference / "provenance.json").read_text())
+    # what lies in the folders of phases is counted, and read by nothing that is made from a reference
+    tables = [(name, file) for name, file in TABLES.items() if "*" not in file and (reference / name).exists()]
     with atomic_directory(results / "restored") as partial:
         for run in reference.glob("*/seed=*"):
             shutil.copytree(run, partial / run.relative_to(reference), copy_function=shutil.copyfile)
-        for name, file in TABLES.items():
-            if "*" not in file and (reference / name).exists():
-                for folder, rows in _by_run(reference / name):
-                    (partial / folder / file).parent.mkdir(parents=True, exist_ok=True)
-                    rows.to_csv(partial / folder / file, index=False)
+        for name, file in tables:
+            for folder, rows in _by_run(reference / name):
+                (partial / folder / file).parent.mkdir(parents=True, exist_ok=True)
+                rows.to_csv(partial / folder / file, index=False)
         for run in pd.read_csv(reference / RUNS).to_dict("records"):
             evaluated = {"commit": run["commit"], **{key: record[key] for key in SAME_IN_ALL}, "seed": run["seed"]}
             evaluated["config"] = {"experiment": run["experiment"]}
