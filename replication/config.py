@@ -128,23 +128,29 @@ def _groups(preset, base=None, overrides=()):
 
 @cache
 def _compose(name, overrides=(), **groups):
+    config = _chosen(name, **groups)
+    applicable = [override for override in overrides if _has(config, override.split("=")[0])]
+    return OmegaConf.merge(config, OmegaConf.from_dotlist(applicable)) if applicable else config
+
+
+@cache
+def _chosen(name, **groups):
+    """What Hydra composes of configs/`name`.yaml and a file of each group, in a quarter of a second; overrides need it no second time."""
     for group, choice in groups.items():
         _check_choice(group, choice)
     choices = [text for group, choice in groups.items() for text in (f"{group}={choice}", f"+chosen.{group}={choice}")]
     try:
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            config = compose(name, choices)
+            return compose(name, choices)
     except HydraException as error:
         raise SystemExit(f"configs/{name}.yaml with {', '.join(choices)} cannot be composed: {error}") from error
-    applicable = [override for override in overrides if _has(config, override.split("=")[0])]
-    config.merge_with(OmegaConf.from_dotlist(applicable))
-    return config
 
 
 def _names(group):
     return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
 
 
+@cache
 def _check_choice(group, choice):
     if choice not in _names(group):
         raise SystemExit(f"There is no {group} {choice!r}; choose one of: {', '.join(_names(group))}.")

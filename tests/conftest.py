@@ -32,14 +32,14 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory):
     """A copy of the repository in which the smoke preset has run from end to end, once for all processes of pytest."""
-    from test_workflow import SMOKE, copy_for_smoke, run
+    from test_workflow import PRELOADED, SMOKE, copy_for_smoke, run
 
     place = tmp_path_factory.getbasetemp()
     place = place.parent if "PYTEST_XDIST_WORKER" in os.environ else place
     with FileLock(place / "smoke.lock"):
         if not (place / "smoke_results").exists():
             (place / "smoke").mkdir(exist_ok=True)
-            done = run(copy_for_smoke(place / "smoke"), "snakemake", "--cores", "2", *SMOKE)
+            done = run(copy_for_smoke(place / "smoke"), *PRELOADED, "snakemake", "--cores", "2", *SMOKE)
             if done.returncode:
                 pytest.fail(f"The smoke preset failed:\n{done.stdout[-3000:]}", pytrace=False)
             shutil.copytree(place / "smoke/results/smoke", place / "smoke_results")

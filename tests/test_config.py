@@ -39,12 +39,14 @@ def edited_configs(tmp_path, monkeypatch):
         assert old in text, f"{file} has no {old!r}"
         (copy / file).write_text(text.replace(old, new))
         monkeypatch.setattr(configuration, "CONFIGS", copy)
-        load_stage.cache_clear()
-        configuration._compose.cache_clear()
+        forget()
+
+    def forget():
+        for remembered in (load_stage, configuration._compose, configuration._chosen, configuration._check_choice):
+            remembered.cache_clear()
 
     yield edit
-    load_stage.cache_clear()
-    configuration._compose.cache_clear()
+    forget()
 
 
 @pytest.mark.parametrize("preset", PRESETS)

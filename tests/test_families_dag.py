@@ -7,7 +7,7 @@ import shutil
 import pandas as pd
 import pytest
 from families import UNTRAINED
-from test_workflow import copy_for_smoke, run
+from test_workflow import PRELOADED, copy_for_smoke, run
 
 OTHER = "embedded_emu3"
 LITTLE = [f"families.others=[{OTHER}]", "families.arms=[sft]"] + [
@@ -38,7 +38,7 @@ def test_two_families_and_a_variant_end_in_one_figure_and_the_claims_of_each(smo
     ship_random_weights(folder / "base_models")
     command = ["snakemake", "--cores", "2", *TARGETS, "--rerun-triggers", "mtime"]
     command += ["--config", "preset=smoke", f"overrides={LITTLE}"]
-    done = run(folder, *command)
+    done = run(folder, *PRELOADED, *command)
     assert done.returncode == 0, done.stdout
     assert "Nothing to be done" in run(folder, *command).stdout
 

@@ -7,7 +7,7 @@ import small_judges
 from hub_checkpoints import HUB_MODEL
 from loopback import a_hub, serve
 from settings import REAL_PROMPTS
-from test_workflow import copy_repository, run
+from test_workflow import PRELOADED, copy_repository, run
 
 from replication.config import load_stage
 
@@ -53,7 +53,7 @@ def test_the_whole_preset_runs_on_small_checkpoints_and_real_prompts(taught_chec
     overrides = ["--config", "preset=paper", f"overrides={SMALL}"]
     with serve(a_hub(released(taught_checkpoint, tmp_path))) as (address, _):
         monkeypatch.setenv("HF_ENDPOINT", address)
-        done = run(folder, "snakemake", "--cores", "2", "paper_figures", *overrides)
+        done = run(folder, *PRELOADED, "snakemake", "--cores", "2", "paper_figures", *overrides)
         assert done.returncode == 0, done.stdout
     again = run(folder, "snakemake", "--cores", "2", "paper_figures", *overrides)  # and asks no network
     assert "Nothing to be done" in again.stdout, again.stdout
