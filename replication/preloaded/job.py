@@ -10,7 +10,8 @@ import socket
 import sys
 
 words = sys.argv[1:]
-if words[:1] != ["-m"] or not words[1].startswith("replication.") or os.environ.get("OMP_NUM_THREADS") != "1":
+station = words[:1] == ["-m"] and "".join(words[1:2]).startswith("replication.")
+if not station or os.environ.get("OMP_NUM_THREADS") != "1":
     os.execv(sys.executable, [sys.executable, *words])
 request = {"words": words[1:], "folder": os.getcwd(), "environment": dict(os.environ)}
 message = json.dumps(request).encode() + b"\n"
