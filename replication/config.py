@@ -135,7 +135,7 @@ def _compose(name, overrides=(), **groups):
 
 @cache
 def _chosen(name, **groups):
-    """What Hydra composes of configs/`name`.yaml and a file of each group, in a quarter of a second; overrides need it no second time."""
+    """What Hydra composes of configs/`name`.yaml and a file of each group, in a quarter of a second. Overrides go into a copy."""
     for group, choice in groups.items():
         _check_choice(group, choice)
     choices = [text for group, choice in groups.items() for text in (f"{group}={choice}", f"+chosen.{group}={choice}")]
@@ -150,7 +150,6 @@ def _names(group):
     return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
 
 
-@cache
 def _check_choice(group, choice):
     if choice not in _names(group):
         raise SystemExit(f"There is no {group} {choice!r}; choose one of: {', '.join(_names(group))}.")

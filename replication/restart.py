@@ -64,6 +64,7 @@ def stations():
         process
         for process, words in processes_here()
         if any(flag == "-m" and module.startswith("replication.") for flag, module in pairwise(words))
+        and "replication.preloaded" not in words
     ]
 
 

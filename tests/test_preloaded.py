@@ -1,5 +1,5 @@
 """Jobs forked from loaded libraries are what `python -m` would be. That they write the same bytes, the smoke run tells: it is made
-by them, and compared with one that is not (test_slurm.py, or TestSmoke where there is no SLURM)."""
+by them, and compared with jobs that are not: all of it in TestSmoke, or a third of it in test_slurm.py, where a SLURM runs."""
 
 import json
 import os
@@ -44,7 +44,10 @@ exit 7
 def gone(process):
     """Whether a process has ended, given ten seconds."""
     for _ in range(100):
-        if not psutil.pid_exists(process) or psutil.Process(process).status() == psutil.STATUS_ZOMBIE:
+        try:
+            if psutil.Process(process).status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
             return True
         time.sleep(0.1)
     return False
@@ -78,7 +81,7 @@ def done(tmp_path_factory):
 
 
 class TestJobs:
-    """In one process, as all are of one run."""
+    """What one run left; a class, so that one process of pytest makes it."""
 
     def test_a_station_is_what_python_makes_of_it(self, done):
         forked, plain = (json.loads((done / f"{name}.out").read_text()) for name in ("none", "threads"))
@@ -113,3 +116,30 @@ class TestJobs:
 def test_no_command_is_its_description():
     said = subprocess.run([BIN / "python", "-m", "replication.preloaded"], capture_output=True, text=True, check=False)
     assert said.returncode == 1 and "snakemake --cores all paper_figures" in said.stderr
+
+
+def test_a_command_that_is_not_there_is_one_sentence():
+    command = [BIN / "python", "-m", "replication.preloaded", "snakmake"]
+    said = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert said.returncode == 1 and said.stderr.startswith("There is no command 'snakmake'; ")
+
+
+def test_a_job_does_not_wait_for_a_server_that_fails(tmp_path):
+    (tmp_path / "seaborn.py").write_text("raise ImportError('broken')")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
+    command = [BIN / "python", "-m", "replication.preloaded", "python", "-m", "replication.supervision", "--help"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode and "broken" in done.stderr
+
+
+def test_the_server_ends_with_a_command_that_is_killed():
+    command = subprocess.Popen([BIN / "python", "-m", "replication.preloaded", "sleep", "600"], cwd=ROOT)
+    try:
+        while len(beneath := psutil.Process(command.pid).children()) < 2:
+            time.sleep(0.1)
+    finally:
+        command.kill()
+    server, sleep = beneath
+    assert "server.py" in " ".join(server.cmdline())
+    assert psutil.wait_procs([server], timeout=120)[0] == [server]  # it may be loading
+    sleep.kill()

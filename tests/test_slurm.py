@@ -23,10 +23,15 @@ PROFILE = [
     "--latency-wait",
     "5",
 ]
-# SFT, a curriculum, the kernel and the simulation: every rule that SLURM gets, in a quarter of the jobs of preset smoke.
+# SFT, DPO, a curriculum, the kernel and the simulation, in a third of the jobs of preset smoke.
 ASKED = [
     f"results/smoke/{made}"
-    for made in ("sft/seed=0/kernel/pairs.csv", "c_sft/seed=0/evaluation/metrics.csv", "figures/simulation.pdf")
+    for made in (
+        "sft/seed=0/kernel/pairs.csv",
+        "c_sft/seed=0/evaluation/metrics.csv",
+        "dpo/seed=0/evaluation/metrics.csv",
+        "figures/simulation.pdf",
+    )
 ]
 SHARDED = '"candidates.batch_size=64","candidate_shards=2"'
 WHOLE = '"candidates.batch_size=64"'

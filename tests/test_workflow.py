@@ -678,7 +678,7 @@ class TestSmoke:
 
     def test_two_runs_give_identical_results(self, smoke_results, tmp_path):
         """The second with jobs that are not forked and candidates in two shards. Where test_slurm.py can run, which does the same
-        with a quarter of the jobs, CI leaves this out."""
+        with a third of the jobs, CI leaves this out."""
         again = copy_for_smoke(tmp_path)
         done = run(again, "snakemake", "--cores", "2", *SMOKE, 'overrides=["candidate_shards=2"]')
         assert done.returncode == 0, done.stdout[-5000:]

@@ -50,15 +50,13 @@ def work(request, files):
 def attend(connection):
     """Fork the job that `connection` asks for, in a process group of its own, and tell its exit status, or end it when nobody
     waits for it any longer."""
-    message, files, *_ = socket.recv_fds(connection, 1 << 16, 3)
-    while not message.endswith(b"\n"):
-        message += connection.recv(1 << 16)
+    begun, files, *_ = socket.recv_fds(connection, 1, 3)
+    request = json.loads(begun + connection.makefile("rb").readline())
     job = os.fork()
+    os.setpgid(job, job)  # on both sides, as either may be the first
     if not job:
-        os.setpgid(0, 0)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
         connection.close()
-        return work(json.loads(message), files)
+        return work(request, files)
     ended = os.pidfd_open(job)
     if ended not in select.select([ended, connection], [], [])[0]:
         os.killpg(job, signal.SIGTERM)
@@ -69,14 +67,12 @@ def attend(connection):
 
 
 def main():
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal, meant for the command
-    starter = os.pidfd_open(os.getppid())
     listener = socket.socket(fileno=int(sys.argv[1]))
     for library in LIBRARIES:
         importlib.import_module(library)
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that attend to jobs
-    while listener in select.select([listener, starter], [], [])[0]:
+    while listener in select.select([listener, sys.stdin], [], [])[0]:
         connection, _ = listener.accept()
         if not os.fork():
             listener.close()
