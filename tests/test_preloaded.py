@@ -6,10 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import psutil
 import pytest
+from test_slurm import until
 from test_workflow import BIN, ROOT
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
@@ -41,26 +41,6 @@ exit 7
 """
 
 
-def gone(process):
-    """Whether a process has ended, given ten seconds."""
-    for _ in range(100):
-        try:
-            if psutil.Process(process).status() == psutil.STATUS_ZOMBIE:
-                return True
-        except psutil.NoSuchProcess:
-            return True
-        time.sleep(0.1)
-    return False
-
-
-def until_there(file):
-    for _ in range(3000):
-        if file.exists() and file.stat().st_size:
-            return
-        time.sleep(0.1)
-    raise AssertionError(f"{file} is not there after five minutes")
-
-
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
     """A folder in which stations were run beneath the command; the last one was left waiting for, and was killed."""
@@ -71,11 +51,12 @@ def done(tmp_path_factory):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "NAMED": "a\nb", "PYTHONPATH": str(ROOT)}
     command = [BIN / "python", "-m", "replication.preloaded", "bash", "-c", f"cd {folder}\n{DONE}"]
     started = subprocess.Popen(command, cwd=ROOT, env=environment)
-    until_there(folder / "waiting.pid")
+    waiting = folder / "waiting.pid"
+    until(lambda: waiting.exists() and waiting.stat().st_size)
     (folder / "family.pids").write_text(
         " ".join(str(child.pid) for child in psutil.Process(started.pid).children(True))
     )
-    os.kill(int((folder / "waiting.pid").read_text()), signal.SIGKILL)
+    os.kill(int(waiting.read_text()), signal.SIGKILL)
     (folder / "command.code").write_text(str(started.wait()))
     return folder
 
@@ -110,7 +91,8 @@ class TestJobs:
     def test_a_job_ends_with_what_waits_for_it_and_the_server_with_the_command(self, done):
         pids = [int((done / "slow.pid").read_text()), *map(int, (done / "family.pids").read_text().split())]
         assert len(pids) >= 4  # the job, the server, bash and what waited
-        assert all(gone(pid) for pid in pids)
+        left = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
+        assert not psutil.wait_procs(left, timeout=10)[1]
 
 
 def test_no_command_is_its_description():
@@ -135,11 +117,9 @@ def test_a_job_does_not_wait_for_a_server_that_fails(tmp_path):
 def test_the_server_ends_with_a_command_that_is_killed():
     command = subprocess.Popen([BIN / "python", "-m", "replication.preloaded", "sleep", "600"], cwd=ROOT)
     try:
-        while len(beneath := psutil.Process(command.pid).children()) < 2:
-            time.sleep(0.1)
+        server, sleep = until(lambda: (found := psutil.Process(command.pid).children())[1:] and found)
     finally:
         command.kill()
-    server, sleep = beneath
     assert "server.py" in " ".join(server.cmdline())
     assert psutil.wait_procs([server], timeout=120)[0] == [server]  # it may be loading
     sleep.kill()
