@@ -43,7 +43,7 @@ def hidden_counts(number, steps):
 
 def random_orders(seeds, number, steps):
     """(B, number) the step of each code when it does not depend on the image: that of the schedule, at random."""
-    ranks = gumbel_noise(seeds, 0, number).argsort(dim=1, stable=True).argsort(dim=1)
+    ranks = gumbel_noise(seeds, torch.arange(number, device=seeds.device)).argsort(dim=1, stable=True).argsort(dim=1)
     drawn = number - torch.tensor(hidden_counts(number, steps)[1:-1], device=seeds.device, dtype=torch.long)
     return torch.bucketize(ranks, drawn, right=True)
 
@@ -87,20 +87,24 @@ def sample_in_parallel(
     order, log_probs = torch.full_like(codes, steps), seeds.new_zeros(len(seeds), dtype=torch.float32)
     choice = unified.choice_noise * temperature
     for step in range(steps):
-        own = unified.code_logits(states(codes.repeat(2, 1) if guided else codes)).float()
-        mixed = own
+        places = (codes == num_codes).long().argsort(dim=1, descending=True, stable=True)[:, : counts[step]]
+        read, asked = (values.repeat(2, 1) if guided else values for values in (codes, places))
+        mixed = own = unified.code_logits(states(read).take_along_dim(asked[..., None], dim=1)).float()
         if guided:
             own, unconditional = own.chunk(2)
             mixed = unconditional + guidance_scale * (own - unconditional)
-        noise = gumbel_noise(seeds, step, number * (num_codes + 1))
-        drawn = (mixed / temperature + noise[:, number:].view_as(mixed)).argmax(dim=-1)
         choice *= 1 - (step + 1) / steps
-        confidence = log_softmax(mixed, dim=-1).gather(2, drawn[..., None])[..., 0] + choice * noise[:, :number]
-        hidden = codes == num_codes
-        kept = most_confident(confidence.masked_fill(~hidden, -torch.inf), counts[step] - counts[step + 1])
+        # A step has one random number for each place, then one for each of its codes; only those of hidden places are made.
+        first = step * number * (num_codes + 1)
+        of_codes = first + number + places[..., None] * num_codes + torch.arange(num_codes, device=places.device)
+        drawn = (mixed / temperature + gumbel_noise(seeds, of_codes.flatten(1)).view_as(mixed)).argmax(dim=-1)
+        confidence = log_softmax(mixed, dim=-1).gather(2, drawn[..., None])[..., 0]
+        confidence = confidence + choice * gumbel_noise(seeds, first + places)
+        kept = most_confident(confidence, counts[step] - counts[step + 1])
         own = log_softmax(own, dim=-1).gather(2, drawn[..., None])[..., 0]
-        codes, log_probs = torch.where(kept, drawn, codes), log_probs + (own * kept).sum(dim=1)
-        order = order.masked_fill(kept, step)
+        log_probs = log_probs + (own * kept).sum(dim=1)
+        codes = codes.scatter(1, places, drawn.where(kept, num_codes))
+        order = order.scatter(1, places, torch.full_like(places, step).where(kept, steps))
     return ParallelSamples(codes, order, log_probs)
 
 

@@ -44,26 +44,25 @@ def position_ids(attention_mask):
     return (attention_mask.cumsum(dim=-1) - 1).clamp(min=0)
 
 
-def random_bits(seeds, first, number):
-    """(B, number) int64, 64 random bits each: the outputs `first`, `first` + 1, ... of stream seeds[i].
+def random_bits(seeds, positions):
+    """(B, N) int64, 64 random bits each: the outputs `positions`, (N,) or for each row its own (B, N), of stream seeds[i].
 
     Streams are stretches of 2**32 outputs of one SplitMix64 sequence (Steele, Lea and Flood 2014). Integer arithmetic gives
     the same bits on every device, and a row depends on its own seed alone. The masks make shifts of signed integers logical.
     """
-    positions = (seeds[:, None] << 32) + first + torch.arange(number, device=seeds.device)
-    z = positions * (0x9E3779B97F4A7C15 - 2**64)
+    z = ((seeds[:, None] << 32) + positions) * (0x9E3779B97F4A7C15 - 2**64)
     z = (z ^ ((z >> 30) & 0x3FFFFFFFF)) * (0xBF58476D1CE4E5B9 - 2**64)
     z = (z ^ ((z >> 27) & 0x1FFFFFFFFF)) * (0x94D049BB133111EB - 2**64)
     return z ^ ((z >> 31) & 0x1FFFFFFFF)
 
 
-def gumbel_noise(seeds, step, num_codes):
-    """(B, num_codes) standard Gumbel noise of one step.
+def gumbel_noise(seeds, positions):
+    """(B, N) standard Gumbel noise, as of `random_bits`.
 
     The largest of logits + noise is a draw from softmax(logits). Unlike the inverse of the cumulative distribution, it is
     indifferent to rounding errors that accumulate over the codebook, so an image hardly ever depends on its batch.
     """
-    bits = random_bits(seeds, step * num_codes, num_codes)
+    bits = random_bits(seeds, positions)
     uniform = (((bits >> 32) & 0xFFFFFFFF).float() + 0.5) * 2.0**-32
     return -(-torch.log1p(-uniform.clamp(max=1 - 2.0**-24))).log()
 
@@ -78,7 +77,8 @@ def draw_codes(logits, seeds, step, guidance_scale, temperature):
         own, unconditional = logits.chunk(2)
         mixed = unconditional + guidance_scale * (own - unconditional)
     mixed = mixed / temperature
-    codes = (mixed + gumbel_noise(seeds, step, logits.shape[1])).argmax(dim=-1)
+    positions = torch.arange(logits.shape[1], device=seeds.device) + step * logits.shape[1]
+    codes = (mixed + gumbel_noise(seeds, positions)).argmax(dim=-1)
     log_probs, sampling_log_probs = (
         log_softmax(scores, dim=-1).gather(1, codes[:, None])[:, 0] for scores in (own, mixed)
     )

@@ -192,7 +192,7 @@ def likelihood_order(model, prompt):
     """The step of each code: by the noise of the stream that the request names, and the cosine schedule."""
     ids = ids_of(model, [*BEFORE_PROMPT["showo"], *prompt.split(), *AFTER_PROMPT["showo"]])
     seed = image_seed(0, "order of likelihood", " ".join(map(str, ids)), 0)
-    noise = gumbel_noise(torch.tensor([seed]), 0, 36)[0].tolist()
+    noise = gumbel_noise(torch.tensor([seed]), torch.arange(36))[0].tolist()
     left = [
         math.floor(36 * math.cos(math.pi / 2 * step / model.likelihood_steps))
         for step in range(1, model.likelihood_steps)

@@ -186,7 +186,7 @@ def test_a_compiled_step_reads_part_of_the_cache_and_compiled_verdicts_are_the_s
 def test_random_bits_are_those_of_splitmix64():
     """The sequence of state 0 as published with the generator, and one far stream recomputed with Python's integers."""
     published = [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F, 0xF88BB8A8724C81EC]
-    bits = random_bits(torch.tensor([0, 2**32 - 1]), 1, 4)
+    bits = random_bits(torch.tensor([0, 2**32 - 1]), torch.arange(1, 5))
     assert [bit % 2**64 for bit in bits[0].tolist()] == published
 
     def output(position):
@@ -199,7 +199,11 @@ def test_random_bits_are_those_of_splitmix64():
 
 
 def test_gumbel_noise_is_standard_and_independent():
-    noise = torch.stack([gumbel_noise(torch.arange(40), step, 320) for step in range(36)], dim=1).double().numpy()
+    noise = (
+        torch.stack([gumbel_noise(torch.arange(40), 320 * step + torch.arange(320)) for step in range(36)], dim=1)
+        .double()
+        .numpy()
+    )
     assert np.isfinite(noise).all()
     assert kstest(noise.ravel(), "gumbel_r").pvalue > 1e-3
     for one, other in ((noise[1:], noise[:-1]), (noise[:, 1:], noise[:, :-1]), (noise[..., 1:], noise[..., :-1])):
@@ -208,7 +212,7 @@ def test_gumbel_noise_is_standard_and_independent():
 
 def test_gumbel_noise_samples_the_softmax():
     logits = torch.tensor([2.0, 0.0, 1.0, -1.0])
-    counts = torch.bincount((logits + gumbel_noise(torch.arange(4000), 0, 4)).argmax(dim=1), minlength=4)
+    counts = torch.bincount((logits + gumbel_noise(torch.arange(4000), torch.arange(4))).argmax(dim=1), minlength=4)
     assert chisquare(counts, 4000 * logits.double().softmax(dim=0)).pvalue > 1e-3
 
 

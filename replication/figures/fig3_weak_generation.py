@@ -54,7 +54,7 @@ def draw_bars(axes, rows, x, width, color, rotation=0):
 
 
 def draw_groups(axes, rows, groups):
-    """Bars of every model side by side at each of `groups`, and a legend of the models above."""
+    """Bars of every model side by side at each of `groups`."""
     models = list(dict.fromkeys(rows["model"]))
     width = 0.84 / len(models)
     for index, model in enumerate(models):
@@ -62,7 +62,6 @@ def draw_groups(axes, rows, groups):
         x = np.arange(len(groups)) + (index - (len(models) - 1) / 2) * width
         draw_bars(axes, bars, x, 0.92 * width, SHADES[index % len(SHADES)], rotation=90)
         axes.bar(0, 0, color=SHADES[index % len(SHADES)], label=family_label(model))
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(models), handlelength=1, columnspacing=1)
 
 
 def draw_published(axes, rows, checked_by, x):
@@ -97,6 +96,9 @@ def draw(metrics):
     top.set_xticks(range(len(subtasks)), [two_lines(subtask) for subtask in subtasks])
 
     draw_groups(left, data[data["panel"] == "b"], list(strata))
+    (top if several else left).legend(
+        loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=5, handlelength=1, columnspacing=1
+    )
     left.set_xticks(range(len(strata)), strata)
 
     rows = data[data["panel"] == "c"]

@@ -29,7 +29,6 @@ VARIANT = re.compile(r"i_(?:shared_(?P<layers>\d+)|separate)(?P<end>_swapped)?")
 CHANGES = ("generation", "nonunified", "balanced_accuracy")  # overall, in points
 OTHERS = ("false_positives", "changed")  # on the pre-trained model's images, in points and per cent
 MARKERS = "osD^v<>"  # of families, in the order of their names
-LINEAR_BELOW = 1e-2  # alignment; above, its axis is logarithmic
 
 
 def training_of(method):
@@ -131,8 +130,6 @@ def draw(metrics, sharing):
     }
     for axes, (quantity, name) in zip(panels.flat, shown.items(), strict=False):
         draw_points(axes, points, means, "alignment", quantity)
-        axes.set_xscale("symlog", linthresh=LINEAR_BELOW)
-        axes.set_xlim(-0.1 * LINEAR_BELOW, 1.3 * points["alignment"].max())
         axes.set(xlabel="alignment of the branches (mean |cosine|)", ylabel=name)
     axes = panels[1, 1]
     draw_points(axes, points, means, "generation", "balanced_accuracy")

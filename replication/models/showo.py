@@ -16,11 +16,13 @@ from torch.nn.functional import linear, log_softmax, pad
 from transformers import DynamicCache
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from replication.masked_sampling import hidden_counts, random_orders, sample_in_parallel
+from replication.masked_sampling import ParallelSamples, hidden_counts, random_orders, sample_in_parallel
 from replication.models.image_policy import CodeHead, ImageBackbone, ImagePolicy
 from replication.models.showo_checkpoint import IMAGE, Showo, ShowoProcessor, square_pictures
 from replication.models.worded import WordedModel, at_least_single
 from replication.sampling import image_seed, position_ids
+
+DRAWN_AT_ONCE = 32  # images; more only spill the processor's caches, and 32 pictures of 1,024 codes fill a GPU
 
 
 class ShowoBackbone(ImageBackbone):
@@ -210,9 +212,14 @@ class ShowoModel(WordedModel):
 
     def samples(self, prompts, seeds, guidance_scale, temperature):
         """`ParallelSamples` of one image per prompt and seed."""
-        unique = list(dict.fromkeys(prompts))
-        rows = [unique.index(prompt) for prompt in prompts]
-        return sample_in_parallel(self, *self.generation_inputs(unique), rows, seeds, guidance_scale, temperature)
+        parts = []
+        for start in range(0, len(prompts), DRAWN_AT_ONCE):
+            part = slice(start, start + DRAWN_AT_ONCE)
+            unique = list(dict.fromkeys(prompts[part]))
+            rows = [unique.index(prompt) for prompt in prompts[part]]
+            requests = self.generation_inputs(unique)
+            parts.append(sample_in_parallel(self, *requests, rows, seeds[part], guidance_scale, temperature))
+        return ParallelSamples(*map(torch.cat, zip(*parts, strict=True)))
 
     @torch.no_grad()
     def written_answers(self, images, prompts, max_new_tokens):
