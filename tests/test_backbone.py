@@ -152,33 +152,33 @@ def compiled(checkpoint, family):
     return load_model(checkpoint, {**FAMILIES[family], "compile": True})
 
 
-def same_images(model, compiled, first_seed):
-    """Both draw the same; returns prompts and codes."""
+def same_images(model, compiled):
+    """Both draw and decode the same, twice; returns prompts and images of the second time."""
     prompts, seeds = prompts_and_seeds(6)
-    codes, log_probs = model.sample_images(prompts, [seed + first_seed for seed in seeds], 2.0, 0.9)
-    same, same_log_probs = compiled.sample_images(prompts, [seed + first_seed for seed in seeds], 2.0, 0.9)
-    assert (codes == same).all()
-    torch.testing.assert_close(log_probs, same_log_probs, atol=1e-3, rtol=1e-5)
-    return prompts, codes
+    for first_seed in (0, 10):
+        drawn = prompts, [seed + first_seed for seed in seeds], 2.0, 0.9
+        (codes, log_probs), (same, same_log_probs) = model.sample_images(*drawn), compiled.sample_images(*drawn)
+        assert (codes == same).all()
+        torch.testing.assert_close(log_probs, same_log_probs, atol=1e-3, rtol=1e-5)
+    images = model.decode_images(codes)
+    assert np.abs(images.astype(int) - compiled.decode_images(codes).astype(int)).max() <= 1
+    return prompts, images
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("family", ["emu3", "showo"], indirect=True)
 def test_compiled_sampling_draws_the_same_images(model, compiled, monkeypatch):
     monkeypatch.setattr(sampling, "CACHE_PARTS", 1)  # as each is compiled
-    for first_seed in (0, 10):
-        _, codes = same_images(model, compiled, first_seed)
-    levels = model.decode_images(codes).astype(int) - compiled.decode_images(codes).astype(int)
-    assert np.abs(levels).max() <= 1
+    same_images(model, compiled)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["janus"], indirect=True)
 def test_a_compiled_step_reads_part_of_the_cache_and_compiled_verdicts_are_the_same(model, compiled, monkeypatch):
     monkeypatch.setattr(sampling, "CACHE_PARTS", 2)
-    prompts, codes = same_images(model, compiled, 0)
+    prompts, images = same_images(model, compiled)
     layers = compiled.sampler.cache.layers
     assert {layer.read for layer in layers} == {layers[0].max_cache_len}
-    images = model.decode_images(codes)
     logits = [asked.alignment_logits(images, prompts) for asked in (model, compiled)]
     torch.testing.assert_close(*logits, atol=1e-3, rtol=1e-5)
 

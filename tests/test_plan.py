@@ -189,10 +189,8 @@ def checkout(tmp_path_factory):
     return copy_repository(tmp_path_factory.mktemp("planned"))
 
 
-@pytest.mark.parametrize(
-    "settings", [["preset=smoke"], ["preset=smoke", "candidate_shards=3", "evaluation_shards=2"]], ids=" ".join
-)
-def test_jobs_are_those_of_the_dry_run(checkout, settings):
+def test_jobs_are_those_of_the_dry_run(checkout):
+    settings = ["preset=smoke", "candidate_shards=3", "evaluation_shards=2"]
     done = subprocess.run(
         [sys.executable, "-m", "replication.plan", *settings], cwd=checkout, check=False, capture_output=True, text=True
     )
@@ -206,12 +204,12 @@ def test_jobs_are_those_of_the_dry_run(checkout, settings):
     numbers = re.search(r"(\d+) jobs go to SLURM .*, (\d+) run where", done.stdout).groups()
     assert sum(map(int, numbers)) == total
     drawing = [int(counted[rule]) for rule in plan.DRAWING]
-    if settings[1:]:  # each drawing in three jobs, and merged once; each evaluation in two
-        assert all(number % 3 == 0 for number in drawing) and sum(drawing) == 3 * int(counted["merge_candidates"])
-        for rule in ("baseline_evaluation", "evaluation"):
-            assert rule not in counted and int(counted[f"{rule}_shard"]) == 2 * int(counted[f"merge_{rule}"]) > 0
-    if settings == ["preset=smoke"]:  # 6 x 9 prompts: 4 candidates of each, three times; 4 and 8 x 1 at evaluation
-        assert f"{54 * (3 * 4 + 4 + 8)} images" in done.stdout
+    # each drawing in three jobs, and merged once; each evaluation in two
+    assert all(number % 3 == 0 for number in drawing) and sum(drawing) == 3 * int(counted["merge_candidates"])
+    for rule in ("baseline_evaluation", "evaluation"):
+        assert rule not in counted and int(counted[f"{rule}_shard"]) == 2 * int(counted[f"merge_{rule}"]) > 0
+    # 6 x 9 prompts: 4 candidates of each, three times; 4 and 8 x 1 at evaluation
+    assert f"{54 * (3 * 4 + 4 + 8)} images" in done.stdout
 
 
 def test_what_is_local_is_what_takes_seconds(monkeypatch):

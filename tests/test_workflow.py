@@ -690,7 +690,7 @@ class TestSmoke:
             evaluations.append(f"results/smoke/{experiment}/seed=0/evaluation")
             shutil.rmtree(folder / evaluations[-1])
         command = ["snakemake", "--cores", "2", f"{evaluations[1]}/metrics.csv", "--rerun-triggers", "mtime"]
-        done = run(folder, *command, *SMOKE, 'overrides=["evaluation_shards=2"]')
+        done = run(folder, *PRELOADED, *command, *SMOKE, 'overrides=["evaluation_shards=2"]')
         assert done.returncode == 0, done.stdout[-3000:]
         for evaluation in evaluations:
             shards = [f"shard={part}-of-2/evaluation/images.csv" for part in (0, 1)]
@@ -768,7 +768,7 @@ class TestSmoke:
         """The counts that the trainers wrote, of every phase; the stations themselves fail when they differ."""
         folder = shutil.copytree(smoke, tmp_path / "smoke")
         models = [f"results/smoke/c_sft_{control}/seed=0/model" for control in ("random", "steps")]
-        done = run(folder, "snakemake", "--cores", "2", *models, *SMOKE)
+        done = run(folder, *PRELOADED, "snakemake", "--cores", "2", *models, *SMOKE)
         assert done.returncode == 0, done.stdout[-3000:]
         results, taken = folder / "results/smoke", {}
         for arm in ("c_sft", "c_sft_random", "c_sft_steps"):
