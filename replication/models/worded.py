@@ -11,11 +11,12 @@ from torch.nn.utils.rnn import pad_sequence
 
 from replication.models.checkpoint_checks import ADVICE, check_memory, check_tokenizer, weight_bytes
 from replication.models.interface import UnifiedModel
-from replication.sampling import CACHE_MULTIPLE, compile_for_inference, position_ids
+from replication.sampling import compile_for_inference, position_ids
 
 DECODED_AT_ONCE = (
     32  # images; more only spill the processor's caches, and 32 pictures of 384 x 384 fit beside a 7B model
 )
+ASKED_MULTIPLE = 8  # lengths of questions when compiled, so that few are, and little of them is padding
 WORDING = ("caption", "turn", "request", "answer_lead")
 
 
@@ -63,7 +64,7 @@ class WordedModel(UnifiedModel):
         self._paint, self._read, self._padding = self.paint, self._hidden_states, {}
         if compiled:
             self._paint, self._read = (compile_for_inference(step, model.device) for step in (self._paint, self._read))
-            self._padding = {"pad_to_multiple_of": CACHE_MULTIPLE}  # so that few lengths are compiled
+            self._padding = {"pad_to_multiple_of": ASKED_MULTIPLE}
 
     @property
     @abstractmethod
@@ -283,8 +284,10 @@ class WordedModel(UnifiedModel):
 
     def _tokenize(self, text, **padding):
         padding = {"padding": True, **padding}
-        inputs = self.processor.tokenizer(text, padding_side="left", return_tensors="pt", **padding)
-        return inputs["input_ids"].to(self.model.device), inputs["attention_mask"].to(self.model.device)
+        places = {different: place for place, different in enumerate(dict.fromkeys(text))}
+        inputs = self.processor.tokenizer(list(places), padding_side="left", return_tensors="pt", **padding)
+        rows = [places[one] for one in text]
+        return inputs["input_ids"][rows].to(self.model.device), inputs["attention_mask"][rows].to(self.model.device)
 
     @abstractmethod
     def _hidden_states(self, pixel_values, input_ids, attention_mask):
