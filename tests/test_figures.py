@@ -1,6 +1,7 @@
 """Figures and tables: what is drawn is what was measured, and the same input gives the same bytes."""
 
 import importlib
+import re
 import subprocess
 import sys
 
@@ -283,6 +284,17 @@ def test_curriculum_table_sets_ours_beside_the_papers(metrics, tmp_path):
     percent = 100 * counts.loc[2, "samples_added"] / counts.loc[1, "samples"]
     assert cells.loc[("c_sft", "added_percent"), "value"] == pytest.approx(percent)
     assert table.loc["C-SFT", ("ours", "Samples added")] == f"{added.mean():.1f} ({percent:.1f} %)"
+
+
+def test_a_bar_in_a_cell_begins_no_cell(tmp_path):
+    statements = pd.Index(["log p(x | y) rises.", "It falls."], name="statement")
+    table = pd.DataFrame({"verdict": ["reproduced", "a | b"]}, index=statements)
+    save_table(table, table.reset_index(), tmp_path / "claims")
+    latex, text = ((tmp_path / f"claims{suffix}").read_text() for suffix in (".tex", ".md"))
+    rows = [re.split(r"(?<!\\)\|", line) for line in text.splitlines()]
+    assert {len(row) for row in rows} == {4}
+    assert rows[2][1].strip() == r"log p(x \| y) rises." and rows[3][2].strip() == r"a \| b"
+    assert r"log p(x \textbar{} y) rises. & reproduced" in latex and "|" not in latex
 
 
 def test_judges_sets_each_quantity_by_the_judge_beside_the_oracles(judged):

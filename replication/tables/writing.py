@@ -23,7 +23,9 @@ def latex(table, column_format):
         table.style.format(escape="latex").format_index(escape="latex", axis=0).format_index(escape="latex", axis=1)
     )
     text = styled.to_latex(hrules=True, column_format=column_format, multicol_align="c", multirow_align="t")
-    return text.replace("↑", r"$\uparrow$").replace("↓", r"$\downarrow$")
+    for sign, command in (("↑", r"$\uparrow$"), ("↓", r"$\downarrow$"), ("|", r"\textbar{}")):
+        text = text.replace(sign, command)
+    return text
 
 
 def markdown(table):
@@ -35,4 +37,5 @@ def markdown(table):
     first = flat.iloc[:, 0]
     if table.index.nlevels > 1:
         flat.isetitem(0, first.where(first != first.shift(), ""))
+    flat = flat.map(lambda cell: cell.replace("|", r"\|"))
     return flat.to_markdown(index=False, headers=names, disable_numparse=True) + "\n"
