@@ -110,6 +110,6 @@ def test_a_run_that_is_the_paper_is_within_noise_everywhere(table, model, tmp_pa
     assert (data["verdict"] == "within noise").all() and np.allclose(data["difference"], 0, atol=1e-6)
     text = (tmp_path / f"{name}.md").read_text()
     assert "not run" not in text and "Pre-trained" in text and "C-DPO" in text
-    assert f"{data['paper'][0]:.2f} | {data['paper'][0]:.2f} ± " in text
+    assert rf"{data['paper'][0]:.2f} \| {data['paper'][0]:.2f} ± " in text
     assert paper_cell("janus_pro_7b", "sft", "texture", "generation") == 53.93
     assert len(read_metrics([file])) == len(data)
