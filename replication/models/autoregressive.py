@@ -8,7 +8,7 @@ from abc import abstractmethod
 import torch
 from torch.nn.functional import log_softmax, pad
 
-from replication.models.worded import WordedModel, at_least_single
+from replication.models.worded import WordedModel, at_least_single, distinct
 from replication.sampling import ImageSampler, places_of_codes, position_ids
 
 
@@ -53,13 +53,13 @@ class AutoregressiveModel(WordedModel):
         return self.model.generate(**arguments)
 
     def sample_images(self, prompts, seeds, guidance_scale, temperature):
-        unique = list(dict.fromkeys(prompts))
+        unique, rows = distinct(prompts)
         input_ids, attention_mask = self.generation_inputs(unique)
         samples = self.sampler.sample(
             input_ids,
             self.unconditional_ids(input_ids),
             attention_mask,
-            [unique.index(prompt) for prompt in prompts],
+            rows,
             seeds,
             guidance_scale,
             temperature,

@@ -19,7 +19,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 from replication.masked_sampling import ParallelSamples, hidden_counts, random_orders, sample_in_parallel
 from replication.models.image_policy import CodeHead, ImageBackbone, ImagePolicy
 from replication.models.showo_checkpoint import IMAGE, Showo, ShowoProcessor, square_pictures
-from replication.models.worded import WordedModel, at_least_single
+from replication.models.worded import WordedModel, at_least_single, distinct
 from replication.sampling import image_seed, position_ids
 
 DRAWN_AT_ONCE = 32  # images; more only spill the processor's caches, and 32 pictures of 1,024 codes fill a GPU
@@ -215,8 +215,7 @@ class ShowoModel(WordedModel):
         parts = []
         for start in range(0, len(prompts), DRAWN_AT_ONCE):
             part = slice(start, start + DRAWN_AT_ONCE)
-            unique = list(dict.fromkeys(prompts[part]))
-            rows = [unique.index(prompt) for prompt in prompts[part]]
+            unique, rows = distinct(prompts[part])
             requests = self.generation_inputs(unique)
             parts.append(sample_in_parallel(self, *requests, rows, seeds[part], guidance_scale, temperature))
         return ParallelSamples(*map(torch.cat, zip(*parts, strict=True)))

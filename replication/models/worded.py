@@ -25,6 +25,12 @@ def at_least_single(values):
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
+def distinct(texts):
+    """The different ones of `texts` in their order, and for each of `texts` its place among them."""
+    places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+    return list(places), [places[text] for text in texts]
+
+
 class WordedModel(UnifiedModel):
     """A checkpoint and the wordings by which it is asked.
 
@@ -284,9 +290,8 @@ class WordedModel(UnifiedModel):
 
     def _tokenize(self, text, **padding):
         padding = {"padding": True, **padding}
-        places = {different: place for place, different in enumerate(dict.fromkeys(text))}
-        inputs = self.processor.tokenizer(list(places), padding_side="left", return_tensors="pt", **padding)
-        rows = [places[one] for one in text]
+        unique, rows = distinct(text)
+        inputs = self.processor.tokenizer(unique, padding_side="left", return_tensors="pt", **padding)
         return inputs["input_ids"][rows].to(self.model.device), inputs["attention_mask"][rows].to(self.model.device)
 
     @abstractmethod

@@ -23,9 +23,7 @@ def latex(table, column_format):
         table.style.format(escape="latex").format_index(escape="latex", axis=0).format_index(escape="latex", axis=1)
     )
     text = styled.to_latex(hrules=True, column_format=column_format, multicol_align="c", multirow_align="t")
-    for sign, command in (("↑", r"$\uparrow$"), ("↓", r"$\downarrow$"), ("|", r"\textbar{}")):
-        text = text.replace(sign, command)
-    return text
+    return text.translate({ord("↑"): r"$\uparrow$", ord("↓"): r"$\downarrow$", ord("|"): r"\textbar{}"})
 
 
 def markdown(table):
