@@ -104,6 +104,7 @@ def quality_check(method, seed):
     if method.startswith("dpo"):
         rows.append(("pair_margin", 2 * precision - 1, 100))
     rows += [("mismatched_yes_rate", 0.1 + 0.5 * rng.random(), 500), ("kappa", precision - 0.3 * rng.random(), 500)]
+    rows.append(("discrimination", precision - 0.2 * rng.random(), 1000))
     frame = pd.DataFrame(rows, columns=["metric", "value", "n"])
     names = {"preset": "test", "experiment": method, "method": method, "seed": seed, "subtask": "overall"}
     return frame.assign(**names, model=f"embedded_janus-{seed % 3}", judge="oracle")

@@ -211,15 +211,34 @@ def test_co_degradation_pools_labels_and_recomputes_auc(arms):
                 for metric in ("generation", "balanced_accuracy")
             ]
             yes_rate = value(arms, method, "mismatched_yes_rate", "overall")["value"][seed]
-            if min(changes) > 0:
+            if min(changes) >= 0.005:
                 better.append(-yes_rate)
-            elif max(changes) < 0:
+            elif max(changes) <= -0.005:
                 worse.append(-yes_rate)
     auc = data[(data["part"] == "auc") & (data["measure"] == "mismatched_yes_rate") & (data["outcome"] == "both")].iloc[
         0
     ]
     assert (auc["better"], auc["worse"]) == (len(better), len(worse)) and better and worse
     assert auc["auc"] == pytest.approx(mannwhitneyu(better, worse).statistic / (len(better) * len(worse)))
+
+
+def test_a_change_of_a_few_scenes_is_no_outcome():
+    """Of two runs of each, generation moves by far more than half a point and balanced accuracy by less, by it, or not alike."""
+    moves = {
+        "sft": (10, 0.49),
+        "sft_oracle": (10, 0.5),
+        "dpo": (10, -3),
+        "sft_shuffled": (-40, -0.49),
+        "sft_swapped": (-40, -0.5),
+    }
+    cases = pd.DataFrame(
+        [(method, seed, f"base-{seed}", *changes) for method, changes in moves.items() for seed in (0, 1)],
+        columns=["method", "seed", "model", "generation", "balanced_accuracy"],
+    ).assign(**dict.fromkeys(co_degradation.MEASURES, 0.5))
+    counted = co_degradation.auc_data(cases).groupby("outcome")[["better", "worse"]].agg(["min", "max"])
+    assert counted.loc["both"].tolist() == [2, 2, 2, 2] and counted.loc["generation"].tolist() == [6, 6, 4, 4]
+    none = co_degradation.auc_data(cases[cases["method"].isin(["sft", "sft_shuffled"])]).set_index("outcome")
+    assert none.loc["both", ["auc", "low", "high"]].isna().all(axis=None) and (none.loc["both", "better"] == 0).all()
 
 
 def test_samples_are_the_first_prompt_of_each_subtask():

@@ -29,6 +29,8 @@ ARMS = {  # what follows the trainer in an arm's name: how the arm is called, an
     "shuffled": ("prompts shuffled", "X"),
     "swapped": ("swapped", "s"),
     "random_lenient": ("lenient, any accepted", "P"),
+    "random_flipped_10": ("10 % flipped, any accepted", "<"),
+    "random_flipped_25": ("25 % flipped, any accepted", "D"),
     "random_flipped_50": ("50 % flipped, any accepted", "d"),
 }
 CHANGES = {
@@ -36,13 +38,14 @@ CHANGES = {
     "balanced_accuracy": "balanced accuracy",
     "nonunified": "Nonunified score",  # lower is better
 }
-LEAST_FALL = 0.5  # points: the least that the claim nonunified_cannot_tell asks for
+LEAST = 0.5  # points: the least change that the claim nonunified_cannot_tell asks for; less is noise of a few scenes
 MEASURES = {  # of the quality check: how each is called, and its sign where more is better
     "answer": ("its printed answer", 1),
     "advantage": ("precision less own\nshare of right images", 1),
     "precision_chosen": ("precision of\ntraining set", 1),
     "pair_margin": ("right less reversed\npairs (DPO)", 1),
     "mismatched_yes_rate": ("yes-rate on\nmismatched pairs", -1),
+    "discrimination": ("accepted less\nyes-rate on mismatched", 1),
     "kappa": ("agreement of two\njudges ($\\kappa$)", 1),
 }
 OUTCOMES = {  # of a run: how it is called, and the mark
@@ -105,10 +108,10 @@ def win_rate_data(metrics):
 
 
 def flagged(changes):
-    """Arms whose Nonunified score provably falls (improves) while generation or balanced accuracy provably falls, by at least
-    `LEAST_FALL` each."""
+    """Arms whose Nonunified score falls (improves) while generation or balanced accuracy falls, by at least `LEAST` each and with
+    an interval below 0."""
     means = changes[changes["seed"].isna()].pivot(index="method", columns="metric", values=["change", "high"])
-    falls = (means["high"] < 0) & (means["change"] <= -LEAST_FALL)
+    falls = (means["high"] < 0) & (means["change"] <= -LEAST)
     return sorted(falls.index[falls["nonunified"] & (falls["generation"] | falls["balanced_accuracy"])])
 
 
@@ -130,13 +133,13 @@ def runs_data(metrics):
 def auc_data(cases):
     """Frame outcome, measure, auc, low, high, better, worse (numbers of runs).
 
-    Outcome `both`: generation and balanced accuracy rise (co-improvement) or fall (co-degradation); a run with one of each, or
-    of which one stays, is left out. Outcome `generation`: it rises or falls.
+    Outcome `both`: generation and balanced accuracy both rise (co-improvement) or both fall (co-degradation), by at least
+    `LEAST`; other runs are left out. Outcome `generation`: it rises or falls by as much.
     """
     rows = []
     for outcome in OUTCOMES:
-        abilities = cases[["generation", "balanced_accuracy"] if outcome == "both" else ["generation"]].round(6)
-        better, worse = (abilities > 0).all(axis=1), (abilities < 0).all(axis=1)
+        abilities = cases[["generation", "balanced_accuracy"] if outcome == "both" else ["generation"]]
+        better, worse = (abilities >= LEAST).all(axis=1), (abilities <= -LEAST).all(axis=1)
         for measure, (_, sign) in MEASURES.items():
             told = cases[(better | worse) & cases[measure].notna()]
             positive = better[told.index]
