@@ -78,7 +78,9 @@ def test_paper_lists_known_experiments_and_integer_seeds(preset):
 @pytest.mark.parametrize("arm", sorted(set(load_paper("full")["poor_supervision"])))
 def test_an_arm_differs_from_its_parent_in_the_corruption_only(arm):
     """What an arm inherits: everything but the corruption, the name and, where all is accepted, the literal rule."""
-    parent = "sft_accept_all" if arm == "sft_everything" else "s_rule_random" if "random" in arm else arm.split("_")[0]
+    at_random = {"sft": "s_rule_random", "dpo": "s_rule_random_dpo"}
+    trainer = arm.split("_")[0]
+    parent = "sft_accept_all" if arm == "sft_everything" else at_random[trainer] if "random" in arm else trainer
     for stage in STAGES:
         ours, theirs = (load_stage(stage, "tiny", experiment=name) for name in (arm, parent))
         differing = {key for key in ours if ours[key] != theirs[key]}
