@@ -14,7 +14,7 @@ kappa           Cohen's agreement of the supervision's verdicts with an independ
 
 FOLDER holds candidates.csv and, where --model is given, codes.npy (replication.candidates writes both). A person labels:
 where labels.csv does not exist it is written as a sheet with an empty column `label` to fill in, with --model the images
-beside it. Without --labels the embedded world's oracle labels. Without --model there is no discrimination, without --judge
+beside it. It does not say which images the model prefers: pairs of image and prompt stand once each, in random order. Without --labels the embedded world's oracle labels. Without --model there is no discrimination, without --judge
 no kappa.
 """
 
@@ -37,7 +37,8 @@ from replication.models.interface import load_model
 from replication.statistics import bootstrap_ci, difference_interval, kappa_ci, wilson_interval
 from replication.verdicts import own_verdicts
 
-SHEET = ["part", "sample", "image", "prompt"]
+PAIR = ["image", "prompt"]  # what a person sees of a row
+SHEET = ["part", "sample", *PAIR]
 MEASURES = ["metric", "value", "n", "low", "high"]
 JUDGED = ("precision_chosen", "own_right", "advantage", "pair_margin", "answer")
 CONTRASTS = ("advantage", "pair_margin", "discrimination", "kappa")
@@ -170,33 +171,34 @@ def read_table(path, columns):
     return table
 
 
-def write_sheet(path, sheet, model, codes, batch_size):
-    """Write the sheet for a person to fill in and, where there is a model, its images as `<row of codes.npy>.png` beside it.
+def write_sheet(path, pairs, model, codes, batch_size):
+    """Write the pairs for a person to label and, where there is a model, their images as `<row of codes.npy>.png` beside them.
     Ends in SystemExit, which says so."""
     where = "in your candidates"
     if model:
         where = path.with_name(f"{path.stem}_images")
         with atomic_directory(where) as folder:
-            images = (image for batch, _ in pictures(model, codes, sheet, batch_size) for image in batch)
-            for row, image in zip(sheet["image"], images, strict=True):
+            images = (image for batch, _ in pictures(model, codes, pairs, batch_size) for image in batch)
+            for row, image in zip(pairs["image"], images, strict=True):
                 Image.fromarray(image).save(folder / f"{row}.png")
     with atomic_file(path) as partial:
-        sheet.assign(label="").to_csv(partial, index=False)
+        pairs.assign(label="").to_csv(partial, index=False)
     raise SystemExit(
-        f"{path} is new: in its {len(sheet)} rows write label 1 where the image (its row {where}) shows the prompt, 0 where "
+        f"{path} is new: in its {len(pairs)} rows write label 1 where the image (its row {where}) shows the prompt, 0 where "
         "not, then run this again."
     )
 
 
 def read_labels(path, sheet):
-    """A person's labels on the pairs of `sheet`. Raises SystemExit unless all are given, on these pairs."""
-    labelled = read_table(path, [*SHEET, "label"]).sort_values(SHEET, ignore_index=True)
-    if not labelled[SHEET].equals(sheet.sort_values(SHEET, ignore_index=True)):
+    """`sheet` with a person's labels of its pairs. Raises SystemExit unless all are given, on these pairs."""
+    labelled = read_table(path, [*PAIR, "label"])
+    given, asked = (rows[PAIR].sort_values(PAIR, ignore_index=True) for rows in (labelled, sheet.drop_duplicates(PAIR)))
+    if not given.equals(asked):
         raise SystemExit(f"{path} belongs to another training set, seed or number of labels; give it another name.")
     undone = (~labelled["label"].isin([0, 1])).sum()
     if undone:
         raise SystemExit(f"{path} has {undone} rows whose label is neither 0 nor 1; fill them in and run this again.")
-    return labelled
+    return sheet.merge(labelled, on=PAIR, validate="many_to_one")
 
 
 def main():
@@ -219,13 +221,20 @@ def main():
     needed = ["prompt", "verdict", "alignment_logit"] if arguments.model else ["prompt"]
     own = read_table(arguments.candidates / "candidates.csv", needed)
     training_set = read_table(arguments.training_set, ["prompt", "chosen"])
+    rows = training_set[[part for part in ("chosen", "rejected") if part in training_set]]
+    if not rows.isin(own.index).all(axis=None):
+        raise SystemExit(
+            f"{arguments.training_set} names rows that candidates.csv does not have (0 to {len(own) - 1}); give the folder of "
+            "candidates that it was selected from."
+        )
     sheet = labelling_sheet(own, training_set, config["labelled"], named_rng(seed, "labelling sheet"))
     model, codes = None, None
     if arguments.model:
         model = load_model(arguments.model, config["model"])
         codes = np.load(arguments.candidates / "codes.npy", allow_pickle=False)
     if arguments.labels and not arguments.labels.exists():
-        write_sheet(arguments.labels, sheet, model, codes, config["batch_size"])
+        pairs = sheet[PAIR].drop_duplicates().sample(frac=1, random_state=named_rng(seed, "order of labelling"))
+        write_sheet(arguments.labels, pairs, model, codes, config["batch_size"])
     if arguments.labels:
         labelled = read_labels(arguments.labels, sheet)
     else:

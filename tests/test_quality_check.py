@@ -191,23 +191,54 @@ def test_the_oracle_as_judge_sees_through_mismatched_pairs(world, model):
 
 
 def test_a_stranger_with_labels_needs_no_model(world, monkeypatch, capsys):
-    labels_file = world / "labels.csv"
-    with pytest.raises(SystemExit, match=r"labels\.csv is new: in its 32 rows write label 1"):
+    labels_file, pairs = world / "labels.csv", pd.read_csv(world / "training_set.csv")
+    candidates = pd.read_csv(world / "candidates.csv")["prompt"]
+    asked = {*candidates.items()} | {*zip(pairs["chosen"], pairs["prompt"], strict=True)}
+    asked |= {*zip(pairs["rejected"], pairs["prompt"], strict=True)}
+    with pytest.raises(SystemExit, match=rf"labels\.csv is new: in its {len(asked)} rows write label 1"):
         check(monkeypatch, world, "--labels", labels_file)
     sheet = pd.read_csv(labels_file)
     assert sheet["label"].isna().all() and not (world / "check.csv").exists()
-    with pytest.raises(SystemExit, match="has 32 rows whose label is neither 0 nor 1"):
+    with pytest.raises(SystemExit, match=f"has {len(asked)} rows whose label is neither 0 nor 1"):
         check(monkeypatch, world, "--labels", labels_file)
-    sheet["label"] = (sheet["part"] == "chosen").astype(int)
+    chosen = {*zip(pairs["chosen"], pairs["prompt"], strict=True)}
+    sheet["label"] = [int(pair in chosen) for pair in zip(sheet["image"], sheet["prompt"], strict=True)]
     sheet.sample(frac=1, random_state=0).to_csv(labels_file, index=False)  # sorted anew in a spreadsheet
     table = check(monkeypatch, world, "--labels", labels_file)
-    assert table.loc[["precision_chosen", "own_right", "pair_margin"], "value"].tolist() == [1, 0, 1]
+    own = sum(pair in chosen for pair in candidates.items()) / len(candidates)
+    assert table.loc[["precision_chosen", "own_right", "pair_margin"], "value"].tolist() == [1, pytest.approx(own), 1]
     assert table.loc["answer", "value"] == 1 and "kappa" not in table.index
     assert "This set is fit to train on. Of 4 labelled training samples 100 %" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="belongs to another training set"):
         check(
             monkeypatch, world, "--labels", labels_file, "--seed", "1", "--config", json.dumps(CONFIG | {"labelled": 3})
         )
+
+
+def test_the_sheet_does_not_tell_what_the_model_prefers(world, monkeypatch):
+    """The same pairs, whichever of them are chosen and whichever rejected: not even their order differs."""
+    sheets = []
+    for swapped in (False, True):
+        pairs = pd.read_csv(world / "training_set.csv")
+        if swapped:
+            pairs = pairs.rename(columns={"chosen": "rejected", "rejected": "chosen"})
+        pairs.to_csv(world / "training_set.csv", index=False)
+        with pytest.raises(SystemExit, match="is new"):
+            check(monkeypatch, world, "--labels", world / f"labels_{swapped}.csv")
+        sheets.append(pd.read_csv(world / f"labels_{swapped}.csv"))
+    for sheet in sheets:
+        assert list(sheet) == ["image", "prompt", "label"] and not sheet.duplicated().any()
+    order = [f"{row.image} {row.prompt}" for row in sheets[0].itertuples()]
+    assert set(order) == {f"{row.image} {row.prompt}" for row in sheets[1].itertuples()} and order != sorted(order)
+    of_set = sheets[0]["image"].isin(pairs["chosen"]) | sheets[0]["image"].isin(pairs["rejected"])
+    assert of_set.to_numpy().any() and not of_set.is_monotonic_decreasing, "in no blocks"
+
+
+def test_rows_that_are_no_candidates_are_one_sentence(world, monkeypatch):
+    pairs = pd.read_csv(world / "training_set.csv")
+    pairs.assign(rejected=24).to_csv(world / "training_set.csv", index=False)
+    with pytest.raises(SystemExit, match=r"names rows that candidates\.csv does not have \(0 to 23\)"):
+        check(monkeypatch, world, "--labels", world / "labels.csv")
 
 
 def test_a_sheet_comes_with_its_images_where_a_model_can_draw_them(world, checkpoint, monkeypatch):
