@@ -33,6 +33,13 @@ STATISTICS = {
     "corrected_lead": ({"experiment"}, "permutation"),
 }
 OF_KERNEL = {"own_cosines", "proxy_ranks", "same_signs", "corrected_lead"}  # these read the measured kernel
+OF_TRUTH = {
+    "weak_generation_by_stratum",
+    "win_rate",
+    "false_positive_lead",
+    "hidden_harm",
+    "gap_correlation",
+}  # of images
 CHOICES = {
     "metrics": {"generation", "nonunified", "balanced_accuracy"},
     "gap_from": {"the same image", "the other images"},
@@ -73,6 +80,11 @@ def write_registered(folder, path=CLAIMS):
 def station_of(claim):
     """The station whose results judge a claim, which is also the name of their folder: `evaluation` or `kernel`."""
     return "kernel" if claim["statistic"] in OF_KERNEL else "evaluation"
+
+
+def asks_for_truth(claim):
+    """Whether a claim asks which images are right, so that another judge may give another verdict."""
+    return claim["statistic"] in OF_TRUTH or "generation" in claim["of"].get("metrics", [])
 
 
 def experiments_to_judge(claims, shown):

@@ -1,7 +1,8 @@
 """Station: the claims of configs/claims.yaml, each with estimate, interval, test and verdict on the results at hand.
 
 The rule by which a verdict is reached, and the correction for many claims, are written in configs/claims.yaml. A claim that
-no result judges, or that was registered after the results, gets no verdict: it goes to claims_not_judged.csv.
+no result judges, or that was registered after the results, gets no verdict: it goes to claims_not_judged.csv. What the verdicts
+would be if the imperfect judge of the evaluations said which images are right goes to claims_by_judge.csv.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from replication.claim_registry import REGISTERED, digest, load_claims, station_of
+from replication.claim_registry import REGISTERED, asks_for_truth, digest, load_claims, station_of
 from replication.claim_statistics import measure, what_is_missing
 from replication.files import atomic_file
 from replication.resampling import holm
@@ -20,6 +21,7 @@ from replication.resampling import holm
 COLUMNS = ["claim", "statement", "estimate", "ci_low", "ci_high", "seeds", "test", "criterion", "verdict"]
 COLUMNS += ["paper_value", "source"]
 NOT_JUDGED = ["claim", "statement", "reason"]
+BY_JUDGE = ["claim", "statement", "verdict", "by_judge", "estimate", "ci_low", "ci_high"]
 TESTS = {"sign_flip": "sign-flip test", "permutation": "permutation test"}
 FILES = {
     "evaluation": {"images": "images.csv", "pretrained": "pretrained_verdicts.csv", "probes": "probe_verdicts.csv"},
@@ -49,18 +51,22 @@ def read_results(folders):
     return {name: pd.concat(frames, ignore_index=True) for name, frames in data.items() if frames}, runs
 
 
-def why_not_judged(name, claim, runs):
-    """Why no verdict is due, as a sentence; None when one is."""
+def judging_runs(name, claim, runs):
+    """The seeds of the runs that judge a claim: those whose results carry its digest in every experiment that it needs. And why
+    there are none, as a sentence; None where there are."""
     station = station_of(claim)
     needed = runs[runs["experiment"].isin(claim["needs"]) & (runs["station"] == station)]
     missing = [experiment for experiment in claim["needs"] if experiment not in set(needed["experiment"])]
     if missing:
-        return f"not run: needs {', '.join(missing)}" + " (its kernel, by the target dynamics)" * (station == "kernel")
-    if needed.groupby("seed")["experiment"].nunique().min() < len(claim["needs"]):
-        return "not run: its experiments have different runs"
-    if any(registered.get(name) != digest(name, claim) for registered in needed["registered"]):
-        return "registered after these results"
-    return None
+        return [], f"not run: needs {', '.join(missing)}" + " (its kernel, by the target dynamics)" * (
+            station == "kernel"
+        )
+    by_seed = needed.groupby("seed")
+    if by_seed["experiment"].nunique().min() < len(claim["needs"]):
+        return [], "not run: its experiments have different runs"
+    carried = by_seed["registered"].agg(lambda results: all(one.get(name) == digest(name, claim) for one in results))
+    seeds = carried.index[carried].to_list()
+    return seeds, None if seeds else "registered after these results"
 
 
 def decide(claim, estimate, low, high, corrected):
@@ -86,26 +92,25 @@ def criterion(claim):
 def judge(claims, data, runs, only=()):
     """Frames of `COLUMNS`, the claims with a verdict, and of `NOT_JUDGED`, the rest. only: names of the claims that are asked
     about, all by default; the others count as not run."""
-    measured, not_judged, late = {}, [], 0
+    measured, not_judged = {}, []
     for name, claim in tqdm(claims.items(), desc="claims"):
         if only and name not in only:
             continue
-        reason = why_not_judged(name, claim, runs) or what_is_missing(claim, data)
+        seeds, reason = judging_runs(name, claim, runs)
+        of_runs = {file: frame[frame["seed"].isin(seeds)] for file, frame in data.items()}
+        reason = reason or what_is_missing(claim, of_runs)
         if reason is None:
-            measured[name] = measure(claim, data)
+            measured[name] = (*measure(claim, of_runs), len(seeds))
         else:
             not_judged.append((name, claim["statement"], reason))
-            late += reason.startswith("registered after")
     registered = {name for digests in runs["registered"] for name in digests}
     withdrawn = [(name, "", "withdrawn after these results") for name in sorted(registered - set(claims))]
-    family = len(claims) - late  # a claim that was not run takes part with p = 1
+    family = len(registered | set(claims))  # a claim without verdict takes part with p = 1, whatever the reason
     p_values = [one[3] for one in measured.values()]
     corrected = holm(p_values + [1.0] * (family - len(p_values)))[: len(p_values)]
     rows = []
-    for (name, (estimate, low, high, p_value)), holm_p in zip(measured.items(), corrected, strict=True):
+    for (name, (estimate, low, high, p_value, seeds)), holm_p in zip(measured.items(), corrected, strict=True):
         claim = claims[name]
-        judging = (runs["experiment"] == claim["needs"][0]) & (runs["station"] == station_of(claim))
-        seeds = runs.loc[judging, "seed"].nunique()
         unit = claim["unit"].partition(", because")[0]
         test = f"{TESTS[claim['test']]} over {unit}: p = {p_value:.2g}, {holm_p:.2g} after Holm over {family} claims"
         verdict = decide(claim, estimate, low, high, holm_p)
@@ -115,21 +120,37 @@ def judge(claims, data, runs, only=()):
     return pd.DataFrame(rows, columns=COLUMNS), pd.DataFrame(not_judged + withdrawn, columns=NOT_JUDGED)
 
 
+def by_imperfect_judge(claims, data, runs, judged, only=()):
+    """Frame of `BY_JUDGE`: the claims of the frame `judged` that ask which images are right, with the verdict by the truth, and
+    verdict, estimate and interval if the imperfect judge's answers were the truth. None of them where it was not asked about
+    every image. What is right of held-out scenes is known by their making, and stays."""
+    frames = {name: data[name] for name in ("images", "pretrained") if name in data}
+    if not all("judge_verdict" in frame and frame["judge_verdict"].notna().all() for frame in frames.values()):
+        return pd.DataFrame(columns=BY_JUDGE)
+    as_judged = {name: frame.assign(truth=frame["judge_verdict"]) for name, frame in frames.items()}
+    again = judge(claims, {**data, **as_judged}, runs, only)[0].rename(columns={"verdict": "by_judge"})
+    both = again.merge(judged[["claim", "verdict"]], on="claim")
+    return both.loc[[asks_for_truth(claims[name]) for name in both["claim"]], BY_JUDGE]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--claims", required=True, type=Path, help="configs/claims.yaml")
     parser.add_argument("--inputs", required=True, nargs="+", type=Path, help=f"the {REGISTERED} of all results")
     parser.add_argument("--only", nargs="+", default=[], metavar="CLAIM", help="names of some claims")
-    parser.add_argument("--output", required=True, type=Path, help="claims.csv; claims_not_judged.csv goes beside it")
+    parser.add_argument("--output", required=True, type=Path, help="claims.csv; the others go beside it")
     arguments = parser.parse_args()
     claims = load_claims(arguments.claims)
     unknown = ", ".join(sorted({*arguments.only} - {*claims}))
     if unknown:
         parser.error(f"argument --only: {arguments.claims} has no claim {unknown}")
-    judged, not_judged = judge(claims, *read_results([path.parent for path in arguments.inputs]), arguments.only)
-    beside = arguments.output.with_name("claims_not_judged.csv")
-    for path, frame in ((beside, not_judged), (arguments.output, judged)):
-        with atomic_file(path) as partial:
+    data, runs = read_results([path.parent for path in arguments.inputs])
+    judged, not_judged = judge(claims, data, runs, arguments.only)
+    files = {"claims_not_judged.csv": not_judged}
+    files["claims_by_judge.csv"] = by_imperfect_judge(claims, data, runs, judged, arguments.only)
+    files[arguments.output.name] = judged
+    for name, frame in files.items():
+        with atomic_file(arguments.output.with_name(name)) as partial:
             frame.to_csv(partial, index=False, float_format="%.6g")
 
 

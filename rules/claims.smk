@@ -20,6 +20,7 @@ rule claims:
     output:
         judged="<results>/claims.csv",
         not_judged="<results>/claims_not_judged.csv",
+        by_judge="<results>/claims_by_judge.csv",
     log:
         "<results>/logs/claims.log",
     localrule: True
@@ -53,6 +54,7 @@ use rule claims as claims_of_theory with:
     output:
         judged="<results>/dynamics/claims.csv",
         not_judged="<results>/dynamics/claims_not_judged.csv",
+        by_judge="<results>/dynamics/claims_by_judge.csv",
     log:
         "<results>/dynamics/claims.log",
     localrule: True
@@ -81,6 +83,7 @@ use rule claims as claims_of_family with:
     output:
         judged=f"<results>/compared/{PAPER['choices']['model']}/claims.csv",
         not_judged=f"<results>/compared/{PAPER['choices']['model']}/claims_not_judged.csv",
+        by_judge=f"<results>/compared/{PAPER['choices']['model']}/claims_by_judge.csv",
     log:
         "<results>/compared/claims.log",
     localrule: True

@@ -27,9 +27,14 @@ EXPERIMENTS = {
     "c_sft_steps": (0.45, 0.0, 0.08, 0.02),
     "c_sft_generation_only": (0.45, 0.0, 0.08, 0.02),
     "c_sft_understanding_only": (0.45, 0.0, 0.08, 0.02),
+    "s_n_2": (0.4, 0.0, 0.08, 0.04),
+    "c_sft_n_2": (0.7, 0.0, 0.08, 0.02),
+    "c_sft_n_2_random": (0.45, 0.0, 0.08, 0.02),
+    "c_sft_n_2_steps": (0.45, 0.0, 0.08, 0.02),
     "i_orthogonal": (0.4, 0.0, 0.19, 0.02),
     "i_orthogonal_swapped": (0.0, 0.4, 0.21, 0.03),
 }
+IMPERFECT = (0.3, 0.05)  # the errors of the other judge, which asks of every image
 UNLOCKED = {"c_sft": 0.7, "c_sft_generation_only": 0.3, "c_sft_understanding_only": 0.4}
 
 
@@ -78,15 +83,18 @@ def write_evaluations(folder, experiments=EXPERIMENTS, runs=RUNS):
         probes = probes.assign(probe_id=range(len(probes)), label=np.tile([1, 0], len(prompts)))
         rng = np.random.default_rng(seed)
         draw, judge, probe, replay = (rng.random(len(images)) for _ in range(4))
+        other = np.random.default_rng([seed, 1]).random(len(images))
         first = images["subtask"].map(dict(zip(SUBTASKS, FIRST, strict=True)))
         old = images.assign(truth=truths(draw, first, 0, 0))
         old["before"] = answers(judge, old["truth"], *EXPERIMENTS["baseline"][2:])
+        old["judge_verdict"] = answers(other, old["truth"], *IMPERFECT)
         for experiment in experiments:
             mended, broken, *errors = EXPERIMENTS[experiment]
             evaluation = folder / experiment / f"seed={seed}" / "evaluation"
             evaluation.mkdir(parents=True)
             own = images.assign(truth=truths(draw, first, mended, broken))
             own["verdict"] = answers(judge, own["truth"], *errors)
+            own["judge_verdict"] = answers(other, own["truth"], *IMPERFECT)
             own[own["image"] < (4 if experiment == "baseline" else 1)].to_csv(evaluation / "images.csv", index=False)
             if experiment != "baseline":
                 after = answers(judge, old["truth"], *errors)

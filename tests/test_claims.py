@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from functools import cache
@@ -16,8 +17,16 @@ from scipy.stats import mannwhitneyu, rankdata, spearmanr
 from synthetic_evaluations import write_evaluations
 
 from replication import claim_statistics
-from replication.claim_registry import CLAIMS, STATISTICS, digest, experiments_to_judge, load_claims, station_of
-from replication.claims import COLUMNS, decide, judge, read_results
+from replication.claim_registry import (
+    CLAIMS,
+    STATISTICS,
+    asks_for_truth,
+    digest,
+    experiments_to_judge,
+    load_claims,
+    station_of,
+)
+from replication.claims import BY_JUDGE, COLUMNS, by_imperfect_judge, decide, judge, read_results
 from replication.metrics import summarise
 
 ROOT = Path(__file__).parents[1]
@@ -48,8 +57,10 @@ def results(read):
 
 @pytest.fixture(scope="module")
 def claims_file(folder, read):
-    """claims.csv of the invented results, by the station's own functions."""
-    judge(ALL, *read)[0].to_csv(folder / "claims.csv", index=False)
+    """claims.csv of the invented results, and claims_by_judge.csv beside it, by the station's own functions."""
+    judged = judge(ALL, *read)[0]
+    judged.to_csv(folder / "claims.csv", index=False)
+    by_imperfect_judge(ALL, *read, judged).to_csv(folder / "claims_by_judge.csv", index=False)
     return folder / "claims.csv"
 
 
@@ -264,6 +275,43 @@ def test_every_verdict_is_recomputed_from_the_files(claims_file, reference):
         assert row["verdict"] == verdict, name
 
 
+@pytest.mark.parametrize("reference", [None, *REFERENCES], ids=lambda path: path.name if path else "invented")
+def test_the_second_opinion_is_recomputed_from_files_in_which_the_judges_answers_are_the_truth(
+    claims_file, reference, tmp_path
+):
+    folder = reference or claims_file.parent
+    for file in (path for name in ("images", "pretrained_verdicts") for path in folder.glob(f"*/seed=*/*/{name}.csv")):
+        frame = pd.read_csv(file)
+        copy = tmp_path / file.relative_to(folder)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        frame.assign(truth=frame["judge_verdict"]).to_csv(copy, index=False)
+        for beside in ("metrics.csv", "probe_verdicts.csv"):
+            shutil.copyfile(file.with_name(beside), copy.with_name(beside))
+    by_judge = pd.read_csv(folder / "claims_by_judge.csv").set_index("claim")
+    claims = pd.read_csv(folder / "claims.csv").set_index("claim")
+    assert list(by_judge.index) == [name for name in claims.index if asks_for_truth(ALL[name])] and len(by_judge)
+    assert (by_judge["verdict"] == claims["verdict"].loc[by_judge.index]).all()
+    for name, row in by_judge.iterrows():
+        estimate, low, high, p_value = Recount(tmp_path, ALL[name]).recount(name)
+        assert row["estimate"] == pytest.approx(estimate, abs=1e-4, rel=1e-5), name
+        slack = 0.15 * (row["ci_high"] - row["ci_low"]) + 1e-6
+        assert row[["ci_low", "ci_high"]].to_list() == pytest.approx([low, high], abs=slack), name
+        assert p_value < 0.05 or row["by_judge"] != "reproduced", name
+
+
+def test_there_is_no_second_opinion_where_any_image_was_not_judged(results):
+    data, runs = results
+    judged = judge({"sft_improves_generation": ALL["sft_improves_generation"]}, data, runs)[0]
+    claims = {"sft_improves_generation": ALL["sft_improves_generation"]}
+    both = by_imperfect_judge(claims, data, runs, judged)
+    first = data["images"][data["images"]["image"] == 0].groupby("experiment")["judge_verdict"].mean()
+    assert list(both) == BY_JUDGE and both["estimate"].item() == pytest.approx(100 * (first["sft"] - first["baseline"]))
+    data["pretrained"].loc[5, "judge_verdict"] = np.nan
+    assert by_imperfect_judge(claims, data, runs, judged).empty
+    data["pretrained"] = data["pretrained"].drop(columns="judge_verdict")
+    assert by_imperfect_judge(claims, data, runs, judged).empty
+
+
 def test_every_claim_holds_in_invented_results_made_for_it(claims_file):
     table = pd.read_csv(claims_file).set_index("claim")
     assert list(table.index) == list(ALL)
@@ -318,7 +366,7 @@ def test_changes_are_those_of_the_metrics(results):
                 for name, frame in data.items()
             }
             rows = summarise(
-                run["images"],
+                run["images"].drop(columns="judge_verdict"),
                 run["probes"],
                 None,
                 {"preset": "", "experiment": "", "model": "", "method": "", "seed": 0},
@@ -467,21 +515,40 @@ def test_a_claim_changed_after_the_results_gets_no_verdict(results, fast):
         judged, rest = judge(changed(name, **fields), *results)
         assert name not in set(judged["claim"])
         assert rest.set_index("claim")["reason"].to_dict() == {name: "registered after these results"}
-        assert judged["test"].str.endswith(f"over {len(ALL) - 1} claims").all()
+        assert judged["test"].str.endswith(f"over {len(ALL)} claims").all(), "it makes none of the others easier"
 
 
 def test_a_claim_added_after_the_results_gets_no_verdict(results, fast):
     judged, rest = judge({**ALL, "new": {**ALL["sft_improves_generation"]}}, *results)
     assert len(judged) == len(ALL) and "new" not in set(judged["claim"])
+    assert judged["test"].str.endswith(f"over {len(ALL) + 1} claims").all()
     assert rest[["claim", "reason"]].to_numpy().tolist() == [["new", "registered after these results"]]
 
 
-def test_one_result_without_the_claim_is_enough(results, fast):
+def test_a_run_of_which_one_result_lacks_the_claim_does_not_judge_it(results):
     data, runs = results
-    runs.loc[(runs["experiment"] == "dpo") & (runs["seed"] == 3), "registered"] = [{}]
+    claims = {name: ALL[name] for name in ("sft_improves_generation", "dpo_improves_generation")}
+    everything = judge(claims, data, runs)[0].set_index("claim")
+    late = (runs["experiment"] == "dpo") & (runs["seed"] == 3)
+    runs.loc[late, "registered"] = [{}]
+    judged = judge(claims, data, runs)[0].set_index("claim")
+    assert judged["seeds"].to_dict() == {"sft_improves_generation": 5, "dpo_improves_generation": 4}
+    without = judge(claims, {name: frame[frame["seed"] != 3] for name, frame in data.items()}, runs[runs["seed"] != 3])
+    columns = ["estimate", "ci_low", "ci_high"]
+    rows = [frame[columns].astype(float) for frame in (judged, without[0].set_index("claim"), everything)]
+    pd.testing.assert_series_equal(rows[0].loc["dpo_improves_generation"], rows[1].loc["dpo_improves_generation"])
+    pd.testing.assert_series_equal(rows[0].loc["sft_improves_generation"], rows[2].loc["sft_improves_generation"])
+
+
+def test_where_every_run_lacks_the_claim_in_some_result_it_is_listed(results, fast):
+    data, runs = results
+    for seed in range(5):
+        runs.loc[(runs["experiment"] == ("dpo" if seed % 2 else "baseline")) & (runs["seed"] == seed), "registered"] = [
+            {}
+        ]
     rest = judge(ALL, data, runs)[1].set_index("claim")["reason"]
-    assert set(rest.index) == {name for name, claim in ALL.items() if "dpo" in claim["needs"]}
-    assert set(rest) == {"registered after these results"}
+    assert {"dpo_improves_generation", "dpo_improves_unification"} <= set(rest.index)
+    assert set(rest) == {"registered after these results"} and "dpo_corrects_false_positives" not in rest.index
 
 
 def test_a_kernel_is_judged_by_the_claims_that_it_carries_itself(results, fast):
@@ -509,8 +576,9 @@ def test_asking_for_some_claims_makes_none_easier(results, fast):
 
 def test_a_claim_taken_away_after_the_results_is_listed(results, fast):
     kept = {name: claim for name, claim in ALL.items() if name != "curriculum_beats_sft"}
-    _, rest = judge(kept, *results)
+    judged, rest = judge(kept, *results)
     assert rest[["claim", "reason"]].to_numpy().tolist() == [["curriculum_beats_sft", "withdrawn after these results"]]
+    assert judged["test"].str.endswith(f"over {len(ALL)} claims").all(), "giving it up makes none of the others easier"
 
 
 def test_a_claim_that_was_not_run_is_listed_and_counts_in_the_correction(results, fast):
@@ -528,15 +596,15 @@ def test_a_claim_that_was_not_run_is_listed_and_counts_in_the_correction(results
 def test_committed_verdicts_were_registered_before_their_results(reference):
     if reference is None:
         pytest.skip("no results are committed")
-    for name in pd.read_csv(reference / "claims.csv")["claim"]:
+    claims = pd.read_csv(reference / "claims.csv").set_index("claim")
+    for name in claims.index:
         for experiment in ALL[name]["needs"]:
             station = station_of(ALL[name])
             carried = list((reference / experiment).glob(f"seed=*/{station}/claims_registered.json"))
-            assert carried, f"{reference.name} has no {experiment}, which judges {name}"
-            for file in carried:
-                assert json.loads(file.read_text()).get(name) == digest(name, ALL[name]), (
-                    f"{name} is younger than {file}"
-                )
+            older = [json.loads(file.read_text()).get(name) == digest(name, ALL[name]) for file in carried]
+            assert sum(older) >= claims.loc[name, "seeds"], (
+                f"{name} is younger than results of {experiment} that judge it"
+            )
 
 
 def test_a_digest_is_of_the_content_and_the_name():
@@ -614,6 +682,7 @@ def test_the_command_lines_write_their_files_without_torch(folder, tmp_path):
     table = [
         "--inputs",
         str(out),
+        str(tmp_path / "claims_by_judge.csv"),
         str(tmp_path / "claims_not_judged.csv"),
         "--output",
         str(tmp_path / "figures/claims"),
@@ -635,12 +704,15 @@ def test_the_command_lines_write_their_files_without_torch(folder, tmp_path):
     ran = {name for name, claim in ALL.items() if set(claim["needs"]) <= {"baseline", "sft"}}
     assert set(claims["claim"]) == {name for name in ran if station_of(ALL[name]) == "evaluation"}
     text, tex = ((tmp_path / f"figures/claims.{suffix}").read_text() for suffix in ("md", "tex"))
-    judged, rest = text.split("\n\n")
+    judged, second, rest = text.split("\n\n")
+    by_judge = pd.read_csv(tmp_path / "claims_by_judge.csv")
+    assert list(by_judge) == BY_JUDGE and "by the imperfect judge" in second
+    assert all(statement in second for statement in by_judge["statement"]) and len(by_judge) > 3
     for name, claim in ALL.items():
         assert claim["statement"].replace("|", r"\|") in (judged if name in set(claims["claim"]) else rest)
     assert "not run: needs sft (its kernel, by the target dynamics)" in rest
     assert "not run: needs dpo" in rest and "reproduced" not in rest
-    assert tex.count("\\toprule") == tex.count("\\bottomrule") == 2 and "95 \\% interval" in tex
+    assert tex.count("\\toprule") == tex.count("\\bottomrule") == 3 and "95 \\% interval" in tex
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "figures/claims.csv"), claims)
 
 
