@@ -33,5 +33,6 @@ rule paper_figures:
     input:
         collect("<figures>/{figure}.pdf", figure=shown_by_default("figures")),
         collect("<figures>/{table}.tex", table=shown_by_default("tables")),
+        gallery=rules.gallery.output,
         compute=rules.compute.output.table,
     localrule: True

@@ -88,6 +88,24 @@ rule table:
         " --output {params.prefix} > {log} 2>&1"
 
 
+# What a reader of the folder needs beside the pictures: the captions of configs/paper.yaml.
+rule gallery:
+    input:
+        template="rules/captions/gallery.md",
+        figures=collect("<figures>/{figure}.png", figure=shown_by_default("figures")),
+        tables=collect("<figures>/{table}.md", table=shown_by_default("tables")),
+    output:
+        "<figures>/README.md",
+    localrule: True
+    params:
+        preset=PRESET,
+        seeds=PAPER["seeds"],
+        figures=shown_by_default("figures"),
+        tables=shown_by_default("tables"),
+    template_engine:
+        "jinja2"
+
+
 # Times differ from run to run, so that this table stays beside the results.
 rule compute:
     input:
