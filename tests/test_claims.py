@@ -65,9 +65,20 @@ def claims_file(folder, read):
 
 
 @cache
-def table(folder, experiment, file, unit, number):
+def judging(folder, name):
+    """The folders' names of the runs of which every result that a claim needs carries it."""
+    runs = []
+    for experiment in ALL[name]["needs"]:
+        files = (folder / experiment).glob(f"seed=*/{station_of(ALL[name])}/claims_registered.json")
+        carries = [file for file in files if json.loads(file.read_text()).get(name) == digest(name, ALL[name])]
+        runs.append({file.parents[1].name for file in carries})
+    return frozenset.intersection(*map(frozenset, runs))
+
+
+@cache
+def table(folder, runs, experiment, file, unit, number):
     frames = []
-    for path in (folder / experiment).glob(f"seed=*/{file}"):
+    for path in (folder / experiment / run / file for run in sorted(runs)):
         run = path.parents[len(Path(file).parts) - 1]
         model = pd.read_csv(run / "evaluation/metrics.csv", nrows=1)["model"].item()
         frames.append(pd.read_csv(path).assign(seed=run.name, model=model))
@@ -81,35 +92,36 @@ def table(folder, experiment, file, unit, number):
 class Recount:
     """The claims once more: series with one row per run, prompt (or pair of scenes) and image, straight from the files."""
 
-    def __init__(self, folder, claim):
-        self.folder, self.claim, self.sign = folder, claim, 1 if claim["direction"] == "greater" else -1
+    def __init__(self, folder, name):
+        self.folder, self.claim, self.runs = folder, ALL[name], judging(folder, name)
+        self.sign = 1 if self.claim["direction"] == "greater" else -1
 
     def own(self, experiment, first=True):
-        images = table(self.folder, experiment, "evaluation/images.csv", "prompt_id", "image")
+        images = table(self.folder, self.runs, experiment, "evaluation/images.csv", "prompt_id", "image")
         return images[images["image"] == 0] if first else images
 
     def old(self, experiment):
-        return table(self.folder, experiment, "evaluation/pretrained_verdicts.csv", "prompt_id", "image")
+        return table(self.folder, self.runs, experiment, "evaluation/pretrained_verdicts.csv", "prompt_id", "image")
 
     def right_scenes(self, experiment):
-        probes = table(self.folder, experiment, "evaluation/probe_verdicts.csv", "pair", "probe_id")
+        probes = table(self.folder, self.runs, experiment, "evaluation/probe_verdicts.csv", "pair", "probe_id")
         return (probes["verdict"] == probes["label"]) * 1.0
 
     def unlocked(self, experiment):
-        pool = table(self.folder, experiment, "discard_pool.csv", "prompt_id", "prompt_id")
+        pool = table(self.folder, self.runs, experiment, "discard_pool.csv", "prompt_id", "prompt_id")
         return (pool["unlocked"] > 0) * 1.0
 
     def kernel(self, experiment):
         """Examples with the rank correlation of the proxy and the kernel over their samples, by scipy, one by one."""
-        examples = table(self.folder, experiment, "kernel/examples.csv", "prompt_id", "prompt_id")
+        examples = table(self.folder, self.runs, experiment, "kernel/examples.csv", "prompt_id", "prompt_id")
         rho = []
-        for path in sorted({(run.parent, run.name) for run in (self.folder / experiment).glob("seed=*")}):
-            pairs = pd.read_csv(path[0] / path[1] / "kernel/pairs.csv")
-            ids = pd.read_csv(path[0] / path[1] / "kernel/examples.csv")["prompt_id"]
+        for run in sorted(self.runs):
+            pairs = pd.read_csv(self.folder / experiment / run / "kernel/pairs.csv")
+            ids = pd.read_csv(self.folder / experiment / run / "kernel/examples.csv")["prompt_id"]
             for example, rows in pairs.groupby("example"):
                 proxy = rankdata(rows["text_similarity"]) + rankdata(rows["image_similarity"])
                 value = spearmanr(proxy, rows["generation-generation"]).statistic
-                rho.append((path[1], ids[example], value))
+                rho.append((run, ids[example], value))
         rho = pd.DataFrame(rho, columns=["seed", "unit", "rho"]).set_index(["seed", "unit"])["rho"]
         keys = pd.MultiIndex.from_frame(examples.index.to_frame()[["seed", "unit"]])
         return examples.assign(rho=rho.reindex(keys).to_numpy())
@@ -211,8 +223,8 @@ class Recount:
     def recount_lead(self):
         """By Mann and Whitney's U in each run; the p-value by shuffled groups."""
         runs = {}
-        for path in (self.folder / "sft").glob("seed=*/kernel/examples.csv"):
-            examples = pd.read_csv(path)
+        for run in sorted(self.runs):
+            examples = pd.read_csv(self.folder / "sft" / run / "kernel/examples.csv")
             falls = [-examples.loc[examples["group"] == group, "delta_generation"] for group in KINDS]
             runs.setdefault(examples["model"][0], []).append([fall.to_numpy() for fall in falls])
 
@@ -254,7 +266,7 @@ def test_every_verdict_is_recomputed_from_the_files(claims_file, reference):
     """Estimate and interval agree with claims.csv, and the rule, applied here to p-values of our own, gives its verdict."""
     folder = reference or claims_file.parent
     table = pd.read_csv(folder / "claims.csv").set_index("claim")
-    recounted = {name: Recount(folder, ALL[name]).recount(name) for name in table.index}
+    recounted = {name: Recount(folder, name).recount(name) for name in table.index}
     family = [one[3] for one in recounted.values()]
     family += [1.0] * (int(re.search(r"over (\d+) claims$", table["test"].iloc[0])[1]) - len(family))
     for name, (estimate, low, high, p_value) in recounted.items():
@@ -285,14 +297,14 @@ def test_the_second_opinion_is_recomputed_from_files_in_which_the_judges_answers
         copy = tmp_path / file.relative_to(folder)
         copy.parent.mkdir(parents=True, exist_ok=True)
         frame.assign(truth=frame["judge_verdict"]).to_csv(copy, index=False)
-        for beside in ("metrics.csv", "probe_verdicts.csv"):
+        for beside in ("metrics.csv", "probe_verdicts.csv", "claims_registered.json"):
             shutil.copyfile(file.with_name(beside), copy.with_name(beside))
     by_judge = pd.read_csv(folder / "claims_by_judge.csv").set_index("claim")
     claims = pd.read_csv(folder / "claims.csv").set_index("claim")
     assert list(by_judge.index) == [name for name in claims.index if asks_for_truth(ALL[name])] and len(by_judge)
     assert (by_judge["verdict"] == claims["verdict"].loc[by_judge.index]).all()
     for name, row in by_judge.iterrows():
-        estimate, low, high, p_value = Recount(tmp_path, ALL[name]).recount(name)
+        estimate, low, high, p_value = Recount(tmp_path, name).recount(name)
         assert row["estimate"] == pytest.approx(estimate, abs=1e-4, rel=1e-5), name
         slack = 0.15 * (row["ci_high"] - row["ci_low"]) + 1e-6
         assert row[["ci_low", "ci_high"]].to_list() == pytest.approx([low, high], abs=slack), name
@@ -598,13 +610,9 @@ def test_committed_verdicts_were_registered_before_their_results(reference):
         pytest.skip("no results are committed")
     claims = pd.read_csv(reference / "claims.csv").set_index("claim")
     for name in claims.index:
-        for experiment in ALL[name]["needs"]:
-            station = station_of(ALL[name])
-            carried = list((reference / experiment).glob(f"seed=*/{station}/claims_registered.json"))
-            older = [json.loads(file.read_text()).get(name) == digest(name, ALL[name]) for file in carried]
-            assert sum(older) >= claims.loc[name, "seeds"], (
-                f"{name} is younger than results of {experiment} that judge it"
-            )
+        assert len(judging(reference, name)) == claims.loc[name, "seeds"], (
+            f"{name} is younger than results that judge it"
+        )
 
 
 def test_a_digest_is_of_the_content_and_the_name():
