@@ -45,7 +45,7 @@ MEASURES = {  # of the quality check: how each is called, and its sign where mor
     "precision_chosen": ("precision of\ntraining set", 1),
     "pair_margin": ("right less reversed\npairs (DPO)", 1),
     "mismatched_yes_rate": ("yes-rate on\nmismatched pairs", -1),
-    "discrimination": ("accepted less\nyes-rate on mismatched", 1),
+    "discrimination": ("accepted less\nmismatched accepted", 1),
     "kappa": ("agreement of two\njudges ($\\kappa$)", 1),
 }
 OUTCOMES = {  # of a run: how it is called, and the mark
@@ -190,11 +190,17 @@ def draw_arms(axes, changes, metric, flags):
     axes.grid(axis="x")
 
 
+def outcomes_met(auc):
+    """The outcomes that any run had."""
+    return [outcome for outcome in OUTCOMES if auc.loc[auc["outcome"] == outcome, ["better", "worse"]].any(axis=None)]
+
+
 def draw_auc(axes, auc):
-    for index, (outcome, (_, mark)) in enumerate(OUTCOMES.items()):
+    for outcome in outcomes_met(auc):
+        index, (_, mark) = list(OUTCOMES).index(outcome), OUTCOMES[outcome]
         rows = auc[auc["outcome"] == outcome].reset_index(drop=True)
         y = rows.index + 0.36 * (index - 0.5)
-        filled = "black" if index else "white"
+        filled = "white" if outcome == "both" else "black"
         style = {"color": "black", "markersize": 4, "markerfacecolor": filled, "clip_on": False}
         axes.errorbar(rows["auc"], y, xerr=errors(rows, "auc"), fmt=mark, **style)
         for height, better, worse in zip(y, rows["better"], rows["worse"], strict=True):
@@ -246,7 +252,8 @@ def draw(metrics):
     handles.append(
         Line2D([], [], marker="s", color=FLAG, linestyle="", label="Nonunified improves, true quality falls")
     )
-    for (text, mark), filled in zip(OUTCOMES.values(), ("white", "black"), strict=True):
+    for outcome in outcomes_met(auc):
+        (text, mark), filled = OUTCOMES[outcome], "white" if outcome == "both" else "black"
         handles.append(Line2D([], [], marker=mark, color="black", markerfacecolor=filled, label=text, **dot))
     figure.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.45, 0.94), ncols=len(handles), columnspacing=1)
     parts = {"changes": changes.assign(flagged=changes["method"].isin(flags)), "precision": precision}

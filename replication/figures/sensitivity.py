@@ -245,7 +245,7 @@ def draw(metrics, supervision):
         Line2D([], [], color=GUIDED_COLORS[method], marker="o", markersize=3.5, label=GUIDED_NAMES[method])
         for method in guidance["method"].unique()
     ]
-    figure.legend(handles=handles, loc="lower right", bbox_to_anchor=(1.0, 1 + 0.03 / height), ncols=3, columnspacing=1)
+    figure.legend(handles=handles, loc="lower right", bbox_to_anchor=(1.0, 1 + 0.16 / height), ncols=3, columnspacing=1)
     parts = {"changes": changes, "candidates": numbers, "guidance": guidance}
     parts["paper"] = paper_samples().rename("value").rename_axis("candidates").reset_index().assign(quantity=SAMPLES)
     return figure, pd.concat([part.assign(part=name) for name, part in parts.items()], ignore_index=True)
