@@ -100,8 +100,9 @@ rule gallery:
     params:
         preset=PRESET,
         seeds=PAPER["seeds"],
-        figures=shown_by_default("figures"),
-        tables=shown_by_default("tables"),
+        figures=PAPER["figures"],
+        tables=PAPER["tables"],
+        by_default=[*shown_by_default("figures"), *shown_by_default("tables")],
     template_engine:
         "jinja2"
 
