@@ -116,7 +116,8 @@ def leads(values, positive, runs):
 
 def resampled_lead(values, positive, runs, clusters, repetitions=REPETITIONS, seed=0):
     """Replicates of sum(won) / sum(pairs) of `leads` when base models, the runs of each, and the cases of each kind within a run
-    are resampled. clusters (cases,): each case's base model. Returns (repetitions,), nan where no pair is drawn."""
+    are resampled; a run that is drawn twice brings the same cases twice, which makes the interval wider than two resamples would.
+    clusters (cases,): each case's base model. Returns (repetitions,), nan where no pair is drawn."""
     labels, first = np.unique(runs, return_index=True)
     rng = np.random.default_rng([seed, 3])
     weights = _run_weights(np.asarray(clusters)[first], repetitions, np.random.default_rng([seed, 0]))

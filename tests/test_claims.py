@@ -112,19 +112,18 @@ class Recount:
         return (pool["unlocked"] > 0) * 1.0
 
     def kernel(self, experiment):
-        """Examples with the rank correlation of the proxy and the kernel over their samples, by scipy, one by one."""
-        examples = table(self.folder, self.runs, experiment, "kernel/examples.csv", "prompt_id", "prompt_id")
-        rho = []
+        """Examples with the rank correlation of the proxy and the kernel over their samples, by scipy, one by one. A prompt may
+        have several examples in a run."""
+        frames = []
         for run in sorted(self.runs):
-            pairs = pd.read_csv(self.folder / experiment / run / "kernel/pairs.csv")
-            ids = pd.read_csv(self.folder / experiment / run / "kernel/examples.csv")["prompt_id"]
-            for example, rows in pairs.groupby("example"):
+            folder = self.folder / experiment / run / "kernel"
+            examples, pairs = (pd.read_csv(folder / f"{file}.csv") for file in ("examples", "pairs"))
+            rho = []
+            for _, rows in pairs.groupby("example"):
                 proxy = rankdata(rows["text_similarity"]) + rankdata(rows["image_similarity"])
-                value = spearmanr(proxy, rows["generation-generation"]).statistic
-                rho.append((run, ids[example], value))
-        rho = pd.DataFrame(rho, columns=["seed", "unit", "rho"]).set_index(["seed", "unit"])["rho"]
-        keys = pd.MultiIndex.from_frame(examples.index.to_frame()[["seed", "unit"]])
-        return examples.assign(rho=rho.reindex(keys).to_numpy())
+                rho.append(spearmanr(proxy, rows["generation-generation"]).statistic)
+            frames.append(examples.assign(seed=run, unit=examples["prompt_id"], number=examples.index, rho=rho))
+        return pd.concat(frames).set_index(["model", "seed", "subtask", "unit", "number"], drop=False).sort_index()
 
     def metric(self, name, experiment):
         if name == "balanced_accuracy":
@@ -208,7 +207,7 @@ class Recount:
         return every([m(self.metric(n, of["after"]) - self.metric(n, of["before"])) for n in of["metrics"]])
 
     def recount(self, name):
-        """(estimate, low, high, p-value)"""
+        """(estimate, its value in resamples, p-value)"""
         if "grows_with_gap" in name:
             return self.recount_correlation(self.claim["of"]["gap_from"] == "the other images")
         if name == "corrected_false_positives_fall_more":
@@ -218,7 +217,7 @@ class Recount:
         estimate = self.say(name, self.value, least, most)
         replicates = self.say(name, self.replicates, least, most)
         p_value = self.say(name, self.p_value, max, lambda values: min(1, len(values) * min(values)))
-        return estimate, *np.nanquantile(replicates, [0.025, 0.975]), p_value
+        return estimate, replicates, p_value
 
     def recount_lead(self):
         """By Mann and Whitney's U in each run; the p-value by shuffled groups."""
@@ -231,20 +230,25 @@ class Recount:
         def value(drawn):
             won, pairs = 0.0, 0
             for ours, others in drawn:
-                won += 2 * mannwhitneyu(ours, others).statistic - len(ours) * len(others)
-                pairs += len(ours) * len(others)
-            return won / pairs
+                if len(ours) and len(others):
+                    won += 2 * mannwhitneyu(ours, others).statistic - len(ours) * len(others)
+                    pairs += len(ours) * len(others)
+            return won / pairs if pairs else np.nan
 
         every_run = [run for members in runs.values() for run in members]
         estimate, rng, replicates, at_least = value(every_run), np.random.default_rng(14), [], 0
         for _ in range(REPLICATES):
-            models = [list(runs.values())[i] for i in rng.integers(len(runs), size=len(runs))]
+            # a run that is drawn twice brings the same resample of its examples twice
+            resampled = [
+                [[rng.choice(side, len(side)) for side in run] for run in members] for members in runs.values()
+            ]
+            models = [resampled[i] for i in rng.integers(len(runs), size=len(runs))]
             drawn = [members[i] for members in models for i in rng.integers(len(members), size=len(members))]
-            replicates.append(value([[rng.choice(side, len(side)) for side in run] for run in drawn]))
+            replicates.append(value(drawn))
             mixed = [rng.permutation(np.concatenate(run)) for run in every_run]
             shuffled = [(mix[: len(run[0])], mix[len(run[0]) :]) for mix, run in zip(mixed, every_run, strict=True)]
             at_least += value(shuffled) >= estimate - 1e-12
-        return estimate, *np.quantile(replicates, [0.025, 0.975]), (1 + at_least) / (1 + REPLICATES)
+        return estimate, replicates, (1 + at_least) / (1 + REPLICATES)
 
     def recount_correlation(self, others):
         images = self.own("baseline", first=False)
@@ -258,7 +262,19 @@ class Recount:
             replicates.append(np.corrcoef(*(rankdata(values) for values in again))[0, 1])
             shuffled = gap.to_numpy()[:, rng.permutation(gap.shape[1])].ravel()
             at_least += np.corrcoef(rankdata(shuffled), rankdata(gain.to_numpy().ravel()))[0, 1] >= estimate - 1e-12
-        return estimate, *np.nanquantile(replicates, [0.025, 0.975]), (1 + at_least) / 1001
+        return estimate, replicates, (1 + at_least) / 1001
+
+
+def holds_95_percent(row, replicates, error=0.03):
+    """Whether the ends of an interval are the 2.5 and 97.5 % quantiles of `replicates`, as far as so few tell: small counts take
+    few values, between which a quantile jumps."""
+    replicates = np.array(replicates)[np.isfinite(replicates)]
+    ends = [(row["ci_low"], 0.025), (row["ci_high"], 0.975)]
+    near = 1e-4 * np.ptp(replicates) + 1e-4  # claims.csv has six digits
+    return all(
+        (replicates < end - near).mean() - error <= level <= (replicates <= end + near).mean() + error
+        for end, level in ends
+    )
 
 
 @pytest.mark.parametrize("reference", [None, *REFERENCES], ids=lambda path: path.name if path else "invented")
@@ -267,13 +283,12 @@ def test_every_verdict_is_recomputed_from_the_files(claims_file, reference):
     folder = reference or claims_file.parent
     table = pd.read_csv(folder / "claims.csv").set_index("claim")
     recounted = {name: Recount(folder, name).recount(name) for name in table.index}
-    family = [one[3] for one in recounted.values()]
+    family = [one[2] for one in recounted.values()]
     family += [1.0] * (int(re.search(r"over (\d+) claims$", table["test"].iloc[0])[1]) - len(family))
-    for name, (estimate, low, high, p_value) in recounted.items():
+    for name, (estimate, replicates, p_value) in recounted.items():
         row, claim = table.loc[name], ALL[name]
         assert row["estimate"] == pytest.approx(estimate, abs=1e-4, rel=1e-5), name
-        slack = 0.15 * (row["ci_high"] - row["ci_low"]) + 1e-6
-        assert row[["ci_low", "ci_high"]].to_list() == pytest.approx([low, high], abs=slack), name
+        assert holds_95_percent(row, replicates), name
         # Holm: every p-value up to this one, times the number of those not below it.
         corrected = min(1, max(p * sum(other >= p for other in family) for p in family if p <= p_value))
         sign = 1 if claim["direction"] == "greater" else -1
@@ -293,6 +308,8 @@ def test_the_second_opinion_is_recomputed_from_files_in_which_the_judges_answers
 ):
     folder = reference or claims_file.parent
     for file in (path for name in ("images", "pretrained_verdicts") for path in folder.glob(f"*/seed=*/*/{name}.csv")):
+        if not file.with_name("metrics.csv").exists():
+            continue  # an experiment that no claim needs: a reference has its images for the figures alone
         frame = pd.read_csv(file)
         copy = tmp_path / file.relative_to(folder)
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -304,10 +321,9 @@ def test_the_second_opinion_is_recomputed_from_files_in_which_the_judges_answers
     assert list(by_judge.index) == [name for name in claims.index if asks_for_truth(ALL[name])] and len(by_judge)
     assert (by_judge["verdict"] == claims["verdict"].loc[by_judge.index]).all()
     for name, row in by_judge.iterrows():
-        estimate, low, high, p_value = Recount(tmp_path, name).recount(name)
+        estimate, replicates, p_value = Recount(tmp_path, name).recount(name)
         assert row["estimate"] == pytest.approx(estimate, abs=1e-4, rel=1e-5), name
-        slack = 0.15 * (row["ci_high"] - row["ci_low"]) + 1e-6
-        assert row[["ci_low", "ci_high"]].to_list() == pytest.approx([low, high], abs=slack), name
+        assert holds_95_percent(row, replicates), name
         assert p_value < 0.05 or row["by_judge"] != "reproduced", name
 
 
