@@ -96,6 +96,8 @@ rule gallery:
         tables=collect("<figures>/{table}.md", table=shown_by_default("tables")),
     output:
         "<figures>/README.md",
+    log:
+        "<results>/logs/gallery.log",
     localrule: True
     params:
         preset=PRESET,
