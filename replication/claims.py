@@ -89,9 +89,9 @@ def criterion(claim):
     )
 
 
-def judge(claims, data, runs, only=()):
-    """Frames of `COLUMNS`, the claims with a verdict, and of `NOT_JUDGED`, the rest. only: names of the claims that are asked
-    about, all by default; the others count as not run."""
+def measure_all(claims, data, runs, only=()):
+    """What is measured of the claims that can be judged, {claim: (estimate, low, high, p_value, number of runs)}, and a frame of
+    `NOT_JUDGED`, the rest. only: names of the claims that are asked about, all by default."""
     measured, not_judged = {}, []
     for name, claim in tqdm(claims.items(), desc="claims"):
         if only and name not in only:
@@ -103,9 +103,19 @@ def judge(claims, data, runs, only=()):
             measured[name] = (*measure(claim, of_runs), len(seeds))
         else:
             not_judged.append((name, claim["statement"], reason))
-    registered = {name for digests in runs["registered"] for name in digests}
-    withdrawn = [(name, "", "withdrawn after these results") for name in sorted(registered - set(claims))]
-    family = len(registered | set(claims))  # a claim without verdict takes part with p = 1, whatever the reason
+    withdrawn = [(name, "", "withdrawn after these results") for name in sorted(carried_by(runs) - set(claims))]
+    return measured, pd.DataFrame(not_judged + withdrawn, columns=NOT_JUDGED)
+
+
+def carried_by(runs):
+    """Names of all claims that any result carries."""
+    return {name for digests in runs["registered"] for name in digests}
+
+
+def verdicts(claims, measured, runs):
+    """Frame of `COLUMNS`: the measured claims with their verdicts. A claim that was not measured takes part in the correction with
+    p = 1, whatever the reason."""
+    family = len(carried_by(runs) | set(claims))
     p_values = [one[3] for one in measured.values()]
     corrected = holm(p_values + [1.0] * (family - len(p_values)))[: len(p_values)]
     rows = []
@@ -117,20 +127,22 @@ def judge(claims, data, runs, only=()):
         paper = np.nan if claim["paper_value"] is None else claim["paper_value"]
         columns = (claim["statement"], estimate, low, high, seeds, test, criterion(claim), verdict, paper)
         rows.append((name, *columns, claim["source"]))
-    return pd.DataFrame(rows, columns=COLUMNS), pd.DataFrame(not_judged + withdrawn, columns=NOT_JUDGED)
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def by_imperfect_judge(claims, data, runs, judged, only=()):
-    """Frame of `BY_JUDGE`: the claims of the frame `judged` that ask which images are right, with the verdict by the truth, and
-    verdict, estimate and interval if the imperfect judge's answers were the truth. None of them where it was not asked about
-    every image. What is right of held-out scenes is known by their making, and stays."""
+def by_imperfect_judge(claims, data, runs, measured):
+    """Frame of `BY_JUDGE`: the `measured` claims that ask which images are right, with the verdict by the truth, and verdict,
+    estimate and interval if the imperfect judge's answers were the truth. None of them where it was not asked about every image.
+    What is right of held-out scenes is known by their making, and stays."""
     frames = {name: data[name] for name in ("images", "pretrained") if name in data}
     if not all("judge_verdict" in frame and frame["judge_verdict"].notna().all() for frame in frames.values()):
         return pd.DataFrame(columns=BY_JUDGE)
     as_judged = {name: frame.assign(truth=frame["judge_verdict"]) for name, frame in frames.items()}
-    again = judge(claims, {**data, **as_judged}, runs, only)[0].rename(columns={"verdict": "by_judge"})
-    both = again.merge(judged[["claim", "verdict"]], on="claim")
-    return both.loc[[asks_for_truth(claims[name]) for name in both["claim"]], BY_JUDGE]
+    asked = {name: claims[name] for name in measured if asks_for_truth(claims[name])}
+    again = {**measured, **measure_all(asked, {**data, **as_judged}, runs)[0]}
+    both = verdicts(claims, again, runs).rename(columns={"verdict": "by_judge"})
+    both["verdict"] = verdicts(claims, measured, runs)["verdict"]
+    return both.loc[both["claim"].isin(asked), BY_JUDGE]
 
 
 def main():
@@ -145,10 +157,10 @@ def main():
     if unknown:
         parser.error(f"argument --only: {arguments.claims} has no claim {unknown}")
     data, runs = read_results([path.parent for path in arguments.inputs])
-    judged, not_judged = judge(claims, data, runs, arguments.only)
+    measured, not_judged = measure_all(claims, data, runs, arguments.only)
     files = {"claims_not_judged.csv": not_judged}
-    files["claims_by_judge.csv"] = by_imperfect_judge(claims, data, runs, judged, arguments.only)
-    files[arguments.output.name] = judged
+    files["claims_by_judge.csv"] = by_imperfect_judge(claims, data, runs, measured)
+    files[arguments.output.name] = verdicts(claims, measured, runs)
     for name, frame in files.items():
         with atomic_file(arguments.output.with_name(name)) as partial:
             frame.to_csv(partial, index=False, float_format="%.6g")

@@ -26,7 +26,7 @@ from replication.claim_registry import (
     load_claims,
     station_of,
 )
-from replication.claims import BY_JUDGE, COLUMNS, by_imperfect_judge, decide, judge, read_results
+from replication.claims import BY_JUDGE, COLUMNS, by_imperfect_judge, decide, measure_all, read_results, verdicts
 from replication.metrics import summarise
 
 ROOT = Path(__file__).parents[1]
@@ -34,6 +34,12 @@ ALL = load_claims()
 REFERENCES = [path.parent for path in sorted((ROOT / "results/reference").glob("*/claims.csv"))]
 REPLICATES = 400
 KINDS = ("corrected", "not_corrected")
+
+
+def judge(claims, data, runs, only=()):
+    """Frames of the claims with a verdict, and of the rest."""
+    measured, rest = measure_all(claims, data, runs, only)
+    return verdicts(claims, measured, runs), rest
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +64,9 @@ def results(read):
 @pytest.fixture(scope="module")
 def claims_file(folder, read):
     """claims.csv of the invented results, and claims_by_judge.csv beside it, by the station's own functions."""
-    judged = judge(ALL, *read)[0]
-    judged.to_csv(folder / "claims.csv", index=False)
-    by_imperfect_judge(ALL, *read, judged).to_csv(folder / "claims_by_judge.csv", index=False)
+    measured = measure_all(ALL, *read)[0]
+    verdicts(ALL, measured, read[1]).to_csv(folder / "claims.csv", index=False)
+    by_imperfect_judge(ALL, *read, measured).to_csv(folder / "claims_by_judge.csv", index=False)
     return folder / "claims.csv"
 
 
@@ -78,10 +84,10 @@ def judging(folder, name):
 @cache
 def table(folder, runs, experiment, file, unit, number):
     frames = []
-    for path in (folder / experiment / run / file for run in sorted(runs)):
-        run = path.parents[len(Path(file).parts) - 1]
-        model = pd.read_csv(run / "evaluation/metrics.csv", nrows=1)["model"].item()
-        frames.append(pd.read_csv(path).assign(seed=run.name, model=model))
+    for run in sorted(runs):
+        of_run = folder / experiment / run
+        model = pd.read_csv(of_run / "evaluation/metrics.csv", nrows=1)["model"].item()
+        frames.append(pd.read_csv(of_run / file).assign(seed=run, model=model))
     table = pd.concat(frames)
     if unit == "pair":
         table["pair"] = table["probe_id"] // 2
@@ -329,15 +335,15 @@ def test_the_second_opinion_is_recomputed_from_files_in_which_the_judges_answers
 
 def test_there_is_no_second_opinion_where_any_image_was_not_judged(results):
     data, runs = results
-    judged = judge({"sft_improves_generation": ALL["sft_improves_generation"]}, data, runs)[0]
     claims = {"sft_improves_generation": ALL["sft_improves_generation"]}
-    both = by_imperfect_judge(claims, data, runs, judged)
+    measured = measure_all(claims, data, runs)[0]
+    both = by_imperfect_judge(claims, data, runs, measured)
     first = data["images"][data["images"]["image"] == 0].groupby("experiment")["judge_verdict"].mean()
     assert list(both) == BY_JUDGE and both["estimate"].item() == pytest.approx(100 * (first["sft"] - first["baseline"]))
     data["pretrained"].loc[5, "judge_verdict"] = np.nan
-    assert by_imperfect_judge(claims, data, runs, judged).empty
+    assert by_imperfect_judge(claims, data, runs, measured).empty
     data["pretrained"] = data["pretrained"].drop(columns="judge_verdict")
-    assert by_imperfect_judge(claims, data, runs, judged).empty
+    assert by_imperfect_judge(claims, data, runs, measured).empty
 
 
 def test_every_claim_holds_in_invented_results_made_for_it(claims_file):

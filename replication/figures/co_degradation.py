@@ -48,9 +48,9 @@ MEASURES = {  # of the quality check: how each is called, and its sign where mor
     "discrimination": ("accepted less\nmismatched accepted", 1),
     "kappa": ("agreement of two\njudges ($\\kappa$)", 1),
 }
-OUTCOMES = {  # of a run: how it is called, and the mark
-    "both": ("both abilities rise, or both fall", "o"),
-    "generation": ("generation rises, or falls", "D"),
+OUTCOMES = {  # of a run: how it is called, the mark, its filling, and where it stands in its line
+    "both": ("both abilities rise, or both fall", "o", "white", -0.18),
+    "generation": ("generation rises, or falls", "D", "black", 0.18),
 }
 FLAG = "#FBE3D6"
 DASHED = (0, (4, 2))
@@ -197,10 +197,9 @@ def outcomes_met(auc):
 
 def draw_auc(axes, auc):
     for outcome in outcomes_met(auc):
-        index, (_, mark) = list(OUTCOMES).index(outcome), OUTCOMES[outcome]
+        _, mark, filled, offset = OUTCOMES[outcome]
         rows = auc[auc["outcome"] == outcome].reset_index(drop=True)
-        y = rows.index + 0.36 * (index - 0.5)
-        filled = "white" if outcome == "both" else "black"
+        y = rows.index + offset
         style = {"color": "black", "markersize": 4, "markerfacecolor": filled, "clip_on": False}
         axes.errorbar(rows["auc"], y, xerr=errors(rows, "auc"), fmt=mark, **style)
         for height, better, worse in zip(y, rows["better"], rows["worse"], strict=True):
@@ -253,7 +252,7 @@ def draw(metrics):
         Line2D([], [], marker="s", color=FLAG, linestyle="", label="Nonunified improves, true quality falls")
     )
     for outcome in outcomes_met(auc):
-        (text, mark), filled = OUTCOMES[outcome], "white" if outcome == "both" else "black"
+        text, mark, filled, _ = OUTCOMES[outcome]
         handles.append(Line2D([], [], marker=mark, color="black", markerfacecolor=filled, label=text, **dot))
     figure.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.45, 0.94), ncols=len(handles), columnspacing=1)
     parts = {"changes": changes.assign(flagged=changes["method"].isin(flags)), "precision": precision}
