@@ -1,22 +1,15 @@
+# The digests that results carry stand for all that their job wrote: what the claims are counted from lies beside them.
 rule claims:
     input:
         sources=CLAIM_SOURCES,
         claims="configs/claims.yaml",
-        results=of_runs("evaluation", judged_experiments(), PAPER["seeds"], *CLAIM_FILES),
-        registered=of_runs("evaluation", judged_experiments(), PAPER["seeds"], "claims_registered.json"),
-        pretrained=of_runs(
-            "evaluation",
-            judged_experiments("win_rate", "false_positive_lead", "fewer_changed_verdicts"),
-            PAPER["seeds"],
-            "pretrained_verdicts.csv",
-        ),
+        registered=carrying("evaluation", judged_experiments(), PAPER["seeds"]),
+        kernels_registered=carrying("kernel", judged_kernels(), PAPER["seeds"]),
         pools=collect(
             "<results>/{experiment}/seed={seed}/discard_pool.csv",
             experiment=judged_experiments("unlocked_lead"),
             seed=PAPER["seeds"],
         ),
-        kernels=of_runs("kernel", judged_kernels(), PAPER["seeds"], "examples.csv", "pairs.csv"),
-        kernels_registered=of_runs("kernel", judged_kernels(), PAPER["seeds"], "claims_registered.json"),
     output:
         judged="<results>/claims.csv",
         not_judged="<results>/claims_not_judged.csv",
@@ -37,20 +30,8 @@ use rule claims as claims_of_theory with:
     input:
         sources=CLAIM_SOURCES,
         claims="configs/claims.yaml",
-        results=of_runs("evaluation", experiments_of_theory("evaluation"), PAPER["few_seeds"], *CLAIM_FILES),
-        registered=of_runs(
-            "evaluation", experiments_of_theory("evaluation"), PAPER["few_seeds"], "claims_registered.json"
-        ),
-        pretrained=of_runs(
-            "evaluation",
-            [name for name in experiments_of_theory("evaluation") if name != "baseline"],
-            PAPER["few_seeds"],
-            "pretrained_verdicts.csv",
-        ),
-        kernels=of_runs("kernel", experiments_of_theory("kernel"), PAPER["few_seeds"], "examples.csv", "pairs.csv"),
-        kernels_registered=of_runs(
-            "kernel", experiments_of_theory("kernel"), PAPER["few_seeds"], "claims_registered.json"
-        ),
+        registered=carrying("evaluation", experiments_of_theory("evaluation"), PAPER["few_seeds"]),
+        kernels_registered=carrying("kernel", experiments_of_theory("kernel"), PAPER["few_seeds"]),
     output:
         judged="<results>/dynamics/claims.csv",
         not_judged="<results>/dynamics/claims_not_judged.csv",
@@ -66,20 +47,8 @@ use rule claims as claims_of_family with:
     input:
         sources=CLAIM_SOURCES,
         claims="configs/claims.yaml",
-        results=of_runs("evaluation", experiments_of_families("evaluation"), PAPER["few_seeds"], *CLAIM_FILES),
-        registered=of_runs(
-            "evaluation", experiments_of_families("evaluation"), PAPER["few_seeds"], "claims_registered.json"
-        ),
-        pretrained=of_runs(
-            "evaluation",
-            [name for name in experiments_of_families("evaluation") if name != "baseline"],
-            PAPER["few_seeds"],
-            "pretrained_verdicts.csv",
-        ),
-        kernels=of_runs("kernel", experiments_of_families("kernel"), PAPER["few_seeds"], "examples.csv", "pairs.csv"),
-        kernels_registered=of_runs(
-            "kernel", experiments_of_families("kernel"), PAPER["few_seeds"], "claims_registered.json"
-        ),
+        registered=carrying("evaluation", experiments_of_families("evaluation"), PAPER["few_seeds"]),
+        kernels_registered=carrying("kernel", experiments_of_families("kernel"), PAPER["few_seeds"]),
     output:
         judged=f"<results>/compared/{PAPER['choices']['model']}/claims.csv",
         not_judged=f"<results>/compared/{PAPER['choices']['model']}/claims_not_judged.csv",

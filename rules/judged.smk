@@ -3,7 +3,6 @@ from replication.claim_registry import OF_KERNEL, experiments_to_judge, load_cla
 
 CLAIMS = load_claims()
 CLAIM_SOURCES = [*source_files("replication.claims"), "replication/claim_registry.py"]
-CLAIM_FILES = ["metrics.csv", "images.csv", "probe_verdicts.csv"]
 
 
 def judged_experiments(*statistics):
@@ -34,8 +33,8 @@ def experiments_of_families(station):
     return experiments_to_judge(claims, ["baseline", *PAPER["families"]["arms"]])
 
 
-def of_runs(station, experiments, seeds, *files):
-    """Files of a station's results, over experiments and runs."""
+def carrying(station, experiments, seeds):
+    """The digests of claims that a station's results carry, over experiments and runs."""
     return collect(
-        f"<results>/{{experiment}}/seed={{seed}}/{station}/{{file}}", experiment=experiments, seed=seeds, file=files
+        f"<results>/{{experiment}}/seed={{seed}}/{station}/claims_registered.json", experiment=experiments, seed=seeds
     )
