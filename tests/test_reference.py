@@ -181,6 +181,22 @@ def test_what_is_put_back_gives_the_same_reference_again(results, tmp_path):
     assert files_below(tmp_path / "second") == files_below(tmp_path / "first")
 
 
+def test_what_is_put_back_is_of_one_age_and_metrics_alone_judge_nothing(results, tmp_path):
+    """Were the images of one experiment older than those that another is compared with, that one would be trained again."""
+    assert reference(results, tmp_path / "reference").returncode == 0
+    put_back = tmp_path / "again/full"
+    (put_back / "candidates/seed=0").mkdir(parents=True)
+    restore(tmp_path / "reference", put_back)
+    assert len({file.stat().st_mtime_ns for file in put_back.rglob("*") if file.is_file()}) == 1
+    names = ("sft_improves_generation", "dpo_improves_generation")
+    claims = {name: load_claims()[name] for name in names}
+    digests = sorted(put_back.glob("*/seed=*/evaluation/claims_registered.json"))
+    assert len(digests) == 6
+    measured, rest = measure_all(claims, *read_results([file.parent for file in digests]))
+    assert list(measured) == ["sft_improves_generation"]
+    assert rest.set_index("claim")["reason"]["dpo_improves_generation"] == "registered after these results"
+
+
 def test_nothing_is_put_back_over_runs_or_from_nowhere(results, tmp_path):
     assert reference(results, tmp_path / "reference").returncode == 0
     before = files_below(results)
