@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -112,11 +112,12 @@ def _with_family(family, preset, base, overrides):
 
 
 def _check_places(overrides, groups):
-    preset = groups["preset"]
+    """Raise SystemExit for an override of what no experiment has: by its own file, or by what files of post-training add to all."""
     for override in overrides:
         key = override.split("=")[0]
-        experiments = (_compose("experiment", **groups, experiment=name) for name in _names("experiment"))
-        if not (_has(_compose("paper", preset=preset), key) or any(_has(config, key) for config in experiments)):
+        trained = (_compose("experiment", **groups, post_training=name) for name in _names("post_training"))
+        own = (OmegaConf.load(CONFIGS / "experiment" / f"{name}.yaml") for name in _names("experiment"))
+        if not any(_has(config, key) for config in (_compose("paper", preset=groups["preset"]), *trained, *own)):
             raise SystemExit(f"The override {override!r} has no place: no experiment has a value called {key!r}.")
 
 
@@ -138,10 +139,13 @@ def _chosen(name, **groups):
     """What Hydra composes of configs/`name`.yaml and a file of each group, in a quarter of a second. Overrides go into a copy."""
     for group, choice in groups.items():
         _check_choice(group, choice)
-    choices = [text for group, choice in groups.items() for text in (f"{group}={choice}", f"+chosen.{group}={choice}")]
+    choices = [f"{group}={choice}" for group, choice in groups.items()]
     try:
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            return compose(name, choices)
+            config = compose(name, choices)
+        with open_dict(config):
+            config.chosen = groups
+        return config
     except HydraException as error:
         raise SystemExit(f"configs/{name}.yaml with {', '.join(choices)} cannot be composed: {error}") from error
 
@@ -150,6 +154,7 @@ def _names(group):
     return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
 
 
+@cache
 def _check_choice(group, choice):
     if choice not in _names(group):
         raise SystemExit(f"There is no {group} {choice!r}; choose one of: {', '.join(_names(group))}.")

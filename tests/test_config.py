@@ -42,7 +42,7 @@ def edited_configs(tmp_path, monkeypatch):
         forget()
 
     def forget():
-        for remembered in (load_stage, configuration._compose, configuration._chosen):
+        for remembered in (load_stage, configuration._compose, configuration._chosen, configuration._check_choice):
             remembered.cache_clear()
 
     yield edit
