@@ -20,10 +20,10 @@ CLAIMS = ROOT / "configs/claims.yaml"
 RUN = {"commit": "c0ffee", "uncommitted_changes": False, "python": "3.11", "packages": {"torch": "2"}, "threads": 1}
 
 
-@pytest.fixture
-def results(tmp_path):
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
     """Invented results of three experiments, finished: two claims judged on them."""
-    folder = tmp_path / "full"
+    folder = tmp_path_factory.mktemp("written")
     write_evaluations(folder, experiments=["baseline", "sft", "dpo"], runs={0: "base-0", 1: "base-1"})
     for evaluation in folder.glob("*/seed=*/evaluation"):
         experiment, seed = evaluation.parts[-3], int(evaluation.parts[-2].removeprefix("seed="))
@@ -34,6 +34,12 @@ def results(tmp_path):
     claims = pd.DataFrame({"claim": ["sft_improves_generation", "sft_improves_unification"]})
     claims.to_csv(folder / "claims.csv", index=False)
     return folder
+
+
+@pytest.fixture
+def results(written, tmp_path):
+    """A copy of them, to be changed."""
+    return shutil.copytree(written, tmp_path / "full")
 
 
 def reference(results, output):
