@@ -112,12 +112,11 @@ def _with_family(family, preset, base, overrides):
 
 
 def _check_places(overrides, groups):
-    """Raise SystemExit for an override of what no experiment has: by its own file, or by what files of post-training add to all."""
+    preset = groups["preset"]
     for override in overrides:
         key = override.split("=")[0]
-        trained = (_compose("experiment", **groups, post_training=name) for name in _names("post_training"))
-        own = (OmegaConf.load(CONFIGS / "experiment" / f"{name}.yaml") for name in _names("experiment"))
-        if not any(_has(config, key) for config in (_compose("paper", preset=groups["preset"]), *trained, *own)):
+        experiments = (_compose("experiment", **groups, experiment=name) for name in _names("experiment"))
+        if not (_has(_compose("paper", preset=preset), key) or any(_has(config, key) for config in experiments)):
             raise SystemExit(f"The override {override!r} has no place: no experiment has a value called {key!r}.")
 
 

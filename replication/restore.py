@@ -51,14 +51,15 @@ def restore(reference, results):
             evaluated["config"] = {"experiment": run["experiment"]}
             file = partial / run["experiment"] / f"seed={run['seed']}" / "evaluation" / "provenance.json"
             file.write_text(json.dumps(evaluated, indent=2) + "\n")
-            if not file.with_name(REGISTERED).exists():  # only metrics are at hand
-                file.with_name(REGISTERED).write_text("{}")
+            registered = file.with_name(REGISTERED)
+            if not registered.exists():  # only metrics are at hand
+                registered.write_text("{}")
         taken = {"s": 3600 * record["job_hours"], "cpu_time": "NA", "max_rss": "NA"}
         (partial / "logs").mkdir()
         (partial / "logs/restored.benchmark.jsonl").write_text(json.dumps(taken) + "\n")
         now = time.time_ns()
-        for file in (path for path in partial.rglob("*") if path.is_file()):
-            os.utime(file, ns=(now, now))
+        for path in partial.rglob("*"):
+            os.utime(path, ns=(now, now))
     shutil.copytree(results / "restored", results, dirs_exist_ok=True, copy_function=os.replace)
     shutil.rmtree(results / "restored")
 

@@ -49,14 +49,8 @@ def edited_configs(tmp_path, monkeypatch):
     forget()
 
 
-OF_EACH_KIND = ("baseline", "sft", "dpo", "c_sft", "loop_2", "s_guidance_2_sft", "i_separate")
-
-
-@pytest.mark.parametrize(
-    ("preset", "experiment"),
-    [("full", experiment) for experiment in EXPERIMENTS]
-    + [(preset, experiment) for preset in PRESETS if preset != "full" for experiment in OF_EACH_KIND],
-)
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_stage_of_every_experiment_composes(preset, experiment):
     trained = load_stage("origin", preset, experiment=experiment)["evaluates"] != "baseline"
     for stage in STAGES:
