@@ -4,6 +4,7 @@ What the user got wrong is a SystemExit with one sentence, so that Snakemake sto
 """
 
 import json
+import shlex
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 CONFIGS = Path(__file__).parents[1] / "configs"
 SHIPPED = Path(__file__).parents[1] / "base_models"
 GLOBAL_HEADER = "# @package _global_"
+LEAST = {"seed": 0, "batch_size": 1, "candidates_per_prompt": 1, "images_per_prompt": 1}  # values of stations
 
 
 def canonical(values):
@@ -24,7 +26,7 @@ def canonical(values):
 
 def load_paper(preset, overrides=()):
     """Choices of config groups, seeds, base models, arms of each study, families, figures and tables of a preset, as a dict of
-    plain values."""
+    plain values. Arms that the family `lacks` are not shown."""
     config = _compose("paper", overrides, preset=preset)
     keys = (
         "choices",
@@ -46,11 +48,14 @@ def load_paper(preset, overrides=()):
         if not isinstance(paper[key], list):
             raise SystemExit(f"{key}: {paper[key]!r} is not a list; write {key}=[0,1,2].")
         for number in paper[key]:
-            _check_integer(number, key)
+            _check_integer(number, key, least=0)
+    if not paper["bases"]:
+        raise SystemExit("bases: [] names no base model; write bases=[0].")
     for key in ("candidate_shards", "evaluation_shards"):
-        _check_integer(paper[key], key)
-        if paper[key] < 1:
-            raise SystemExit(f"{key}: {paper[key]} jobs draw nothing; write 1 or more.")
+        _check_integer(paper[key], key, least=1)
+    lacks = load_stage("candidates", preset, overrides=overrides)["model"].get("lacks", [])
+    for shown in (*paper["figures"].values(), *paper["tables"].values()):
+        shown["experiments"] = [name for name in shown["experiments"] if name not in lacks]
     return paper
 
 
@@ -60,8 +65,11 @@ def load_stage(stage, preset, base=None, experiment="baseline", overrides=()):
     default the preset's."""
     config = _compose("experiment", overrides, **_groups(preset, base, overrides), experiment=experiment)
     values = _plain(config, stage)
-    if "seed" in values:
-        _check_integer(values["seed"], f"{stage}.seed")
+    for key, least in LEAST.items():
+        if key in values:
+            _check_integer(values[key], f"{stage}.{key}", least)
+    if values.get("temperature", 1) <= 0:
+        raise SystemExit(f"{stage}.temperature: {values['temperature']} draws nothing; write a number above 0.")
     return values
 
 
@@ -94,6 +102,12 @@ def read_selection(selection):
     return preset, groups["base_model"], overrides, family
 
 
+def as_typed(selection):
+    """What `--config` selects, as one types it in a shell."""
+    words = [f"{key}={json.dumps(value) if isinstance(value, list) else value}" for key, value in selection.items()]
+    return shlex.join(words)
+
+
 def shipped_bases(family, preset, overrides=()):
     """Numbers of the base models that come with the repository for a file of configs/model, sorted; none where none do."""
     model = load_stage("candidates", preset, overrides=(*overrides, f"choices.model={family}"))["model"]
@@ -120,6 +134,20 @@ def _check_places(overrides, groups):
             raise SystemExit(f"The override {override!r} has no place: no experiment has a value called {key!r}.")
 
 
+def _check_arm(config, overrides):
+    """Raises SystemExit where an override would undo what an arm, an experiment whose file extends another's, is there to show."""
+    own = OmegaConf.to_container(OmegaConf.load(CONFIGS / "experiment" / f"{config.chosen.experiment}.yaml"))
+    if any(parent in _names("experiment") for parent in own.get("defaults", [])):
+        changed = OmegaConf.merge(config, OmegaConf.from_dotlist(overrides))
+        for key in (override.split("=")[0] for override in overrides):
+            if _sets(own, key) and OmegaConf.select(config, key) != OmegaConf.select(changed, key):
+                raise SystemExit(
+                    f"{key} is what {config.chosen.experiment} is there to vary ({OmegaConf.select(config, key)}), and an override "
+                    "would undo it. Ask for targets without that experiment, or edit the file of configs/ from which the others "
+                    "have the value."
+                )
+
+
 def _groups(preset, base=None, overrides=()):
     """What an experiment is composed of: a preset, and the config groups that it or the overrides choose."""
     choices = _plain(_compose("paper", overrides, preset=preset), "choices")
@@ -130,7 +158,11 @@ def _groups(preset, base=None, overrides=()):
 def _compose(name, overrides=(), **groups):
     config = _chosen(name, **groups)
     applicable = [override for override in overrides if _has(config, override.split("=")[0])]
-    return OmegaConf.merge(config, OmegaConf.from_dotlist(applicable)) if applicable else config
+    if not applicable:
+        return config
+    if name == "experiment":
+        _check_arm(config, applicable)
+    return OmegaConf.merge(config, OmegaConf.from_dotlist(applicable))
 
 
 @cache
@@ -173,6 +205,12 @@ def _has(config, key):
     return found is not missing
 
 
+def _sets(values, key):
+    """Whether nested dicts have a value at the dotted `key`."""
+    first, _, rest = key.partition(".")
+    return isinstance(values, dict) and first in values and (not rest or _sets(values[first], rest))
+
+
 def _plain(config, key):
     try:
         value = config[key]
@@ -187,6 +225,6 @@ def _plain(config, key):
         raise SystemExit(text) from error
 
 
-def _check_integer(value, key):
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise SystemExit(f"{key}: {value!r} is not an integer; write a whole number such as 1.")
+def _check_integer(value, key, least):
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise SystemExit(f"{key}: {value!r} is not a whole number of {least} or more.")

@@ -2,6 +2,23 @@
 
 from itertools import pairwise
 
+NOT_READ = {"corruption": "none", "corruption_strength": None, "threshold": None}  # values of supervision
+
+
+def check_settings(experiment, supervision, origin, candidates, shared, orthogonal_to):
+    """Raises SystemExit with one sentence where a curriculum sets what its phases do not read: it judges by its own verdicts,
+    starts from the pre-trained model, and draws as `baseline` (whose candidates section is `shared`) does, perhaps fewer.
+    """
+    ignored = [f"supervision.{key}" for key, value in NOT_READ.items() if supervision[key] != value]
+    ignored += ["origin.starts_from"] if origin["starts_from"] != "baseline" else []
+    differing = [key for key in shared if candidates[key] != shared[key]]
+    ignored += [f"candidates.{key}" for key in differing if key != "candidates_per_prompt"]
+    ignored += ["post_training.orthogonal_to"] if orthogonal_to else []
+    if ignored:
+        raise SystemExit(
+            f"{experiment}: a curriculum (c_*) does not read {', '.join(ignored)}; leave them as they are."
+        )
+
 
 def phase_epochs(replay_at, epochs):
     """Epochs (first, last) of each phase of a run of `epochs` epochs.

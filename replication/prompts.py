@@ -82,8 +82,11 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
     seed = args.config["seed"]
-    train = prompt_table(args.config["train_prompts_per_subtask"], held_out=False, seed=seed)
-    evaluation = prompt_table(args.config["evaluation_prompts_per_subtask"], held_out=True, seed=seed)
+    try:
+        train = prompt_table(args.config["train_prompts_per_subtask"], held_out=False, seed=seed)
+        evaluation = prompt_table(args.config["evaluation_prompts_per_subtask"], held_out=True, seed=seed)
+    except ValueError as error:
+        raise SystemExit(f"{error}.") from error
     probe, probe_images = probe_set(args.config["probe_pairs_per_subtask"], seed)
     check_disjoint(train, evaluation, probe)
     for name, table in (("train", train), ("evaluation", evaluation), ("probe", probe)):

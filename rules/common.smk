@@ -1,6 +1,6 @@
 from glob import glob
 
-from replication.config import canonical, load_paper, load_stage, read_selection
+from replication.config import as_typed, canonical, load_paper, load_stage, read_selection
 from replication.sources import source_files
 
 PRESET, BASE, OVERRIDES, FAMILY = read_selection(config)

@@ -1,9 +1,14 @@
 # A run of an experiment c_* is a chain of phases (paper Algorithm 2). The files of its last phase are those of the run.
-from replication.phases import is_current, phase_epochs
+from replication.phases import check_settings, is_current, phase_epochs
 
 
 def schedule(experiment):
-    return load_stage("schedule", PRESET, BASE, experiment, OVERRIDES)
+    stations = ("supervision", "origin", "candidates", "post_training", "schedule")
+    read = {station: load_stage(station, PRESET, BASE, experiment, OVERRIDES) for station in stations}
+    shared = load_stage("candidates", PRESET, BASE, overrides=OVERRIDES)
+    own = (read["supervision"], read["origin"], read["candidates"])
+    check_settings(experiment, *own, shared, read["post_training"]["orthogonal_to"])
+    return read["schedule"]
 
 
 def epochs_of_phases(experiment):

@@ -12,6 +12,8 @@ rule quality_check:
         "<results>/{experiment}/seed={seed}/quality_check.log",
     benchmark:
         "<results>/{experiment}/seed={seed}/quality_check.benchmark.jsonl"
+    wildcard_constraints:
+        experiment=r"(?!c_)[a-z0-9_]+",  # a curriculum run has no single training set
     conda:
         "../environment.yaml"
     threads: 1

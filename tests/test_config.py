@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from replication import config as configuration
-from replication.config import CONFIGS, canonical, load_paper, load_stage, read_selection, shipped_bases
+from replication.config import CONFIGS, as_typed, canonical, load_paper, load_stage, read_selection, shipped_bases
 from replication.corruption import check
 from replication.phases import phase_epochs
 
@@ -224,8 +224,66 @@ def test_an_override_reaches_only_the_stage_that_has_the_key():
         assert load_stage(stage, "tiny", experiment=experiment, overrides=overrides) == before
 
 
+@pytest.mark.parametrize(
+    ("override", "arm", "kept"),
+    [
+        ("post_training.beta=0.2", "s_beta_1", "post_training.beta=1"),
+        ("post_training.epochs=12", "sft_accept_all", "post_training.epochs=1"),
+        ("candidates.candidates_per_prompt=4", "c_sft_n_2", "candidates.candidates_per_prompt=2"),
+    ],
+)
+def test_no_override_undoes_what_an_arm_is_there_to_vary(override, arm, kept):
+    stage, key = override.partition("=")[0].split(".")
+    with pytest.raises(
+        SystemExit, match=rf"^{stage}.{key} is what {arm} is there to vary .*, and an override would undo it"
+    ):
+        load_stage(stage, "full", experiment=arm, overrides=(override,))
+    assert load_stage(stage, "full", experiment=arm, overrides=(kept,)) == load_stage(stage, "full", experiment=arm)
+    assert (
+        load_stage(stage, "full", experiment="dpo", overrides=(override,))[key]
+        != load_stage(stage, "full", experiment=arm)[key]
+    )
+
+
+@pytest.mark.parametrize(
+    ("stage", "override", "sentence"),
+    [
+        ("candidates", "candidates.temperature=0", "candidates.temperature: 0 draws nothing"),
+        ("evaluation", "evaluation.batch_size=0", "evaluation.batch_size: 0 is not a whole number of 1 or more"),
+        (
+            "supervision",
+            "supervision.images_per_prompt=1.5",
+            "supervision.images_per_prompt: 1.5 is not a whole number",
+        ),
+    ],
+)
+def test_a_number_that_draws_nothing_is_one_sentence(stage, override, sentence):
+    with pytest.raises(SystemExit, match=f"^{sentence}"):
+        load_stage(stage, "tiny", experiment="sft", overrides=(override,))
+
+
+def test_without_a_base_model_there_is_no_run():
+    with pytest.raises(SystemExit, match="names no base model"):
+        load_paper("tiny", ("bases=[]",))
+
+
+@pytest.mark.parametrize("family", ["embedded_janus", "embedded_emu3", "embedded_showo"])
+def test_a_family_is_not_shown_with_arms_of_modules_that_it_lacks(family):
+    shown = {
+        name: load_paper("full", (f"choices.model={name}",))["figures"]["sensitivity"]["experiments"]
+        for name in (family, "embedded_janus")
+    }
+    lacking = set() if family == "embedded_janus" else {"s_modules_aligner", "s_modules_vision"}
+    assert set(shown["embedded_janus"]) - set(shown[family]) == lacking
+
+
 def test_an_override_of_the_seeds_reaches_the_paper():
     assert load_paper("tiny", ("seeds=[7,8]",))["seeds"] == [7, 8]
+
+
+def test_a_selection_is_typed_as_a_shell_reads_it():
+    typed = as_typed({"preset": "full", "overrides": ["seeds=[0,1]", "post_training.beta=0.2"]})
+    assert typed == """preset=full 'overrides=["seeds=[0,1]", "post_training.beta=0.2"]'"""
 
 
 def test_the_selection_has_defaults():
@@ -311,26 +369,28 @@ def test_a_missing_value_is_named(edited_configs):
 @pytest.mark.parametrize("seed", ["one", "1.5", "true", "null"])
 def test_a_seed_must_be_an_integer(edited_configs, seed):
     edited_configs("preset/tiny.yaml", "seeds: [0,", f"seeds: [{seed},")
-    with pytest.raises(SystemExit, match="is not an integer"):
+    with pytest.raises(SystemExit, match="is not a whole number"):
         load_paper("tiny")
 
 
 @pytest.mark.parametrize("key", ["seeds", "bases", "few_seeds"])
-@pytest.mark.parametrize("numbers", ["3", "x", "[0,1.5]"])
+@pytest.mark.parametrize("numbers", ["3", "x", "[0,1.5]", "[0,-1]"])
 def test_seeds_and_bases_must_be_lists_of_integers(key, numbers):
     with pytest.raises(SystemExit, match=f"^{key}: "):
         load_paper("tiny", (f"{key}={numbers}",))
 
 
 @pytest.mark.parametrize("key", ["candidate_shards", "evaluation_shards"])
-@pytest.mark.parametrize(("number", "sentence"), [("0", "0 jobs draw nothing"), ("1.5", "is not an integer")])
+@pytest.mark.parametrize(
+    ("number", "sentence"), [("0", "0 is not a whole number of 1"), ("1.5", "is not a whole number")]
+)
 def test_images_are_drawn_by_one_job_or_more(key, number, sentence):
     with pytest.raises(SystemExit, match=f"^{key}: .*{sentence}"):
         load_paper("tiny", (f"{key}={number}",))
 
 
 def test_the_seed_of_the_prompts_must_be_an_integer():
-    with pytest.raises(SystemExit, match=r"^prompts\.seed: 'x' is not an integer"):
+    with pytest.raises(SystemExit, match=r"^prompts\.seed: 'x' is not a whole number of 0 or more"):
         load_stage("prompts", "tiny", overrides=("prompts.seed=x",))
 
 

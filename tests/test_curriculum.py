@@ -10,6 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from replication.config import load_stage
 from replication.curriculum import (
     algorithm_1,
     first_pool,
@@ -19,7 +20,7 @@ from replication.curriculum import (
     still_discarded,
     with_codes,
 )
-from replication.phases import is_current, phase_epochs
+from replication.phases import check_settings, is_current, phase_epochs
 from replication.scenes import STRATUM_OF, SUBTASKS
 
 SFT = {"experiment": "c_sft", "method": "sft", "rule": "contrast", "images_per_prompt": 1, "adds": "replay"}
@@ -238,6 +239,31 @@ def test_phases_cover_all_epochs(replay_at, epochs, phases):
 def test_a_schedule_that_does_not_fit_is_one_sentence(replay_at, epochs):
     with pytest.raises(SystemExit, match=f"does not cut {epochs} epochs into phases"):
         phase_epochs(replay_at, epochs)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("supervision", "corruption", "swapped"),
+        ("supervision", "threshold", 0.5),
+        ("origin", "starts_from", "sft"),
+        ("candidates", "temperature", 0.8),
+        ("post_training", "orthogonal_to", "verdicts"),
+    ],
+)
+def test_what_phases_do_not_read_is_one_sentence(section, key, value):
+    stations = ("supervision", "origin", "candidates", "post_training")
+    read = {station: load_stage(station, "full", experiment="c_sft_n_2") for station in stations}
+    shared = load_stage("candidates", "full")
+
+    def check():
+        own = (read["supervision"], read["origin"], read["candidates"])
+        check_settings("c_own", *own, shared, read["post_training"]["orthogonal_to"])
+
+    check()
+    read[section] = {**read[section], key: value}
+    with pytest.raises(SystemExit, match=rf"^c_own: a curriculum \(c_\*\) does not read {section}\.{key}; leave"):
+        check()
 
 
 def test_an_unknown_model_of_a_role_is_one_sentence():

@@ -586,7 +586,7 @@ def test_the_presets_own_family_is_the_default(checkout, default_plan):
         ("family=emu4", "There is no model 'emu4'; choose one of: "),
         ('overrides=["families.others=[emu4]"]', "There is no model 'emu4'; choose one of: "),
         ("family=emu3_gen", "No base model of emu3_gen comes with the repository; pre-train it with"),
-        ('overrides=["seeds=[0,x]"]', "seeds: 'x' is not an integer; write a whole number such as 1."),
+        ('overrides=["seeds=[0,x]"]', "seeds: 'x' is not a whole number of 0 or more."),
         (
             'overrides=["choices.model=emu3_gen"]',
             "No base model of emu3_gen comes with the repository; pre-train",

@@ -72,7 +72,7 @@ class ImagePolicy(PreTrainedModel):
     backbone: the family's `ImageBackbone`. trained_modules: regular expression that the names of the backbone's trained parameters
     begin with; `language_model` in the paper (section 3). All other parameters of the unified model are frozen, and what the
     backbone does not have, such as a vision tower, is not even seen.
-    Raises ValueError when no parameter matches.
+    Raises SystemExit with one sentence when no parameter matches.
     """
 
     config_class = ImagePolicyConfig
@@ -92,7 +92,7 @@ class ImagePolicy(PreTrainedModel):
         for name, parameter in self.backbone.named_parameters():
             parameter.requires_grad_(re.match(trained_modules, name) is not None)
         if not any(parameter.requires_grad for parameter in self.parameters()):
-            raise ValueError(f"trained_modules={trained_modules!r} matches no parameter of the generation branch.")
+            raise SystemExit(f"trained_modules={trained_modules!r} matches no parameter of the generation branch.")
 
     @property
     def tokenizer(self):

@@ -187,7 +187,10 @@ class WordedModel(UnifiedModel):
             )
         wording = {key: config[key] for key in ("question", "accept", "reject", *cls.settings)}
         wording |= {key: config[key] for key in WORDING if key in config}
-        unified = cls(model.to(config["device"]).eval(), processor, **wording, compiled=config["compile"])
+        try:
+            unified = cls(model.to(config["device"]).eval(), processor, **wording, compiled=config["compile"])
+        except ValueError as error:
+            raise SystemExit(f"{path} and the configuration of the model do not fit: {error}") from error
         check_tokenizer(path, processor.tokenizer, unified.begin, f"{config['accept']} {config['reject']}")
         return unified
 
