@@ -10,7 +10,7 @@ import pandas as pd
 from replication import benchmark_prompts, scenes
 from replication.metrics import JUDGES
 from replication.scenes import STRATA
-from replication.statistics import cluster_bootstrap_ci, wilson_interval
+from replication.statistics import cluster_bootstrap_ci, wilson_interval, without_rounding_errors
 
 GROUPS = (*STRATA, "overall")
 
@@ -147,6 +147,7 @@ def runs(metrics, method, metric):
 def mean_over_runs(values, models):
     """(mean, low, high, number of runs) of one series over seeds; runs of one base model are one cluster."""
     values = values.dropna()
+    values = pd.Series(without_rounding_errors(values), values.index)
     if values.empty:
         return np.nan, np.nan, np.nan, 0
     return values.mean(), *cluster_bootstrap_ci(values, models[values.index]), len(values)

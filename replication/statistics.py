@@ -77,19 +77,23 @@ def paired_bootstrap_ci(before, after, clusters, level=LEVEL, repetitions=REPETI
     return cluster_bootstrap_ci(differences, clusters, level, repetitions, seed)
 
 
-def correlation_ci(x, y, method="spearman", level=LEVEL, repetitions=REPETITIONS, seed=0):
-    """Correlation of paired (points,) arrays with its percentile interval over resampled points.
+def without_rounding_errors(values):
+    """`values` to ten digits: means and differences of equal counts are ties again, and a change of nothing is 0."""
+    return np.round(np.asarray(values, float), 10)
 
-    `method` is "spearman" or "pearson". Returns (estimate, low, high); NaNs when x or y does not vary.
+
+def rank_correlation_ci(x, y, level=LEVEL, repetitions=REPETITIONS, seed=0):
+    """Spearman's correlation of paired (points,) arrays with its percentile interval over resampled points, which it takes for
+    independent.
+
+    Returns (estimate, low, high); NaNs when x or y does not vary.
     """
-    x, y = np.asarray(x, float), np.asarray(y, float)
+    x, y = without_rounding_errors(x), without_rounding_errors(y)
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return np.nan, np.nan, np.nan
-    estimate = {"spearman": stats.spearmanr, "pearson": stats.pearsonr}[method](x, y).statistic
+    estimate = stats.spearmanr(x, y).statistic
     rows = np.random.default_rng(seed).integers(len(x), size=(repetitions, len(x)))
-    resampled_x, resampled_y = x[rows], y[rows]
-    if method == "spearman":
-        resampled_x, resampled_y = stats.rankdata(resampled_x, axis=1), stats.rankdata(resampled_y, axis=1)
+    resampled_x, resampled_y = (stats.rankdata(values[rows], axis=1) for values in (x, y))
     resampled_x = resampled_x - resampled_x.mean(axis=1, keepdims=True)
     resampled_y = resampled_y - resampled_y.mean(axis=1, keepdims=True)
     scale = np.sqrt((resampled_x**2).sum(axis=1) * (resampled_y**2).sum(axis=1))
@@ -122,7 +126,7 @@ def auc_ci(scores, positive, runs, clusters, arms=None, level=LEVEL, repetitions
     share, arms (cases,) what was done to a run. Base models are resampled, then the runs of each with all their cases, and
     where `arms` is given, arms with all theirs. Returns (estimate, low, high); NaNs unless both kinds occur.
     """
-    scores, positive, runs, clusters = map(np.asarray, (scores, positive, runs, clusters))
+    scores, positive, runs, clusters = map(np.asarray, (without_rounding_errors(scores), positive, runs, clusters))
     if positive.all() or not positive.any():
         return np.nan, np.nan, np.nan
     names, run = np.unique(runs, return_inverse=True)

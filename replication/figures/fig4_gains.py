@@ -21,7 +21,7 @@ from replication.results import (
     subtasks_of,
 )
 from replication.side_by_side import compared
-from replication.statistics import correlation_ci
+from replication.statistics import rank_correlation_ci
 from replication.style import COLORS, METHODS, WIDTH, label, panel, plt, published_edges, published_handles, save
 
 SHOWN = ("sft", "dpo")
@@ -129,7 +129,7 @@ def draw_scatter(axes, scatter):
         rows = scatter[scatter["method"] == method]
         style = {"s": 14, "color": COLORS[method], "alpha": 0.6, "linewidth": 0}
         axes.scatter(rows["initial_nonunified"], rows["gain"], marker=marker, **style)
-        correlations.append((method, *correlation_ci(rows["initial_nonunified"], rows["gain"])))
+        correlations.append((method, *rank_correlation_ci(rows["initial_nonunified"], rows["gain"])))
     lines = [f"{METHODS[method]}: {rho:.2f} [{low:.2f}, {high:.2f}]" for method, rho, low, high in correlations]
     for index, (line, method) in enumerate(zip(lines, SHOWN, strict=True)):
         axes.text(

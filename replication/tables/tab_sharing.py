@@ -13,7 +13,7 @@ from scipy.stats import spearmanr
 from replication.families import family_label
 from replication.figures.sharing import TRAININGS, means_data, points_data, read_inputs
 from replication.results import parse_arguments
-from replication.statistics import LEVEL, wilson_interval
+from replication.statistics import LEVEL, wilson_interval, without_rounding_errors
 from replication.tables.writing import latex, markdown, write_table
 
 COLUMNS = {
@@ -40,7 +40,7 @@ def where(alignment, holds):
 def correlation(points, quantity):
     """Rank correlation of alignment and a change, with its 95 % interval over the resampled runs of each family, which keep all their
     variants: (estimate, low, high); nan where one of both does not vary, and no interval where a family has one run."""
-    x, y = points["alignment"].to_numpy(), points[quantity].to_numpy()
+    x, y = (without_rounding_errors(points[column]) for column in ("alignment", quantity))
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return np.nan, np.nan, np.nan
     estimate = spearmanr(x, y).statistic
