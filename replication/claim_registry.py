@@ -73,7 +73,17 @@ def digest(name, claim):
 
 def write_registered(folder, path=CLAIMS):
     """Write to `folder` which claims were registered now: the digest of each."""
-    digests = {name: digest(name, claim) for name, claim in load_claims(path).items()}
+    _write(folder, {name: digest(name, claim) for name, claim in load_claims(path).items()})
+
+
+def merge_registered(shards, folder):
+    """Write to `folder` which claims were registered when each of the folders `shards` was written, and alike in all."""
+    first, *others = (json.loads((shard / REGISTERED).read_text()) for shard in shards)
+    digests = {name: value for name, value in first.items() if all(other.get(name) == value for other in others)}
+    _write(folder, digests)
+
+
+def _write(folder, digests):
     (folder / REGISTERED).write_text(json.dumps(digests, indent=2, sort_keys=True) + "\n")
 
 

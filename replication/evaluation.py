@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from replication import metrics
 from replication.candidates import draw_images, drawing_order, whole_batches
+from replication.claim_registry import write_registered
 from replication.evaluation_summary import write_summary
 from replication.files import atomic_directory
 from replication.gpu_memory import check_gpu, drawing_memory
@@ -146,6 +147,7 @@ def main():
         probe.to_csv(folder / "probe_verdicts.csv", **numbered)
         if pretrained is not None:
             pretrained.to_csv(folder / "pretrained_verdicts.csv", **numbered)
+        write_registered(folder)
         if not arguments.shard:
             summarised = own, probe, pretrained, config, arguments.seed, arguments.model, arguments.baseline
             write_summary(folder, *summarised)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from replication.candidate_shards import merge_array, merge_table
+from replication.claim_registry import merge_registered
 from replication.evaluation_summary import write_summary
 from replication.files import atomic_directory
 
@@ -27,6 +28,7 @@ def merge_evaluation(shards, output, config, seed, model, baseline):
                 np.save(folder / "codes.npy", merge_array(shards, "codes.npy", places), allow_pickle=False)
                 first = places[table["image"] == "0"].argsort().argsort()  # only these have their pixels kept
                 np.save(folder / "images.npy", merge_array(shards, "images.npy", first), allow_pickle=False)
+        merge_registered(shards, folder)
         frames = [pd.read_csv(folder / name) for name in names]
         write_summary(folder, *frames, *[None] * (3 - len(names)), config, seed, model, baseline)
 

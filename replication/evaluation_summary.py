@@ -1,14 +1,13 @@
-"""What an evaluation ends with, in one job or put together from shards: metrics, provenance, and the claims as they stood."""
+"""What an evaluation ends with, in one job or put together from shards: metrics and provenance."""
 
 import pandas as pd
 
 from replication import metrics
-from replication.claim_registry import write_registered
 from replication.provenance import write_provenance
 
 
 def write_summary(folder, own, probe, pretrained, config, seed, model, baseline):
-    """Write metrics.csv, provenance.json and the registered claims of an evaluation to its `folder`.
+    """Write metrics.csv and provenance.json of an evaluation to its `folder`.
 
     own, probe, pretrained: the frames of `metrics.summarise`. config: the evaluation section. model: the checkpoint folder.
     baseline: evaluation folder of the pre-trained model, or None where it is this one.
@@ -18,7 +17,6 @@ def write_summary(folder, own, probe, pretrained, config, seed, model, baseline)
     table = metrics.summarise(own, probe, pretrained, identity, config["judge"]["name"])
     table.to_csv(folder / "metrics.csv", index=False)
     write_provenance(folder / "provenance.json", config, seed)
-    write_registered(folder)
 
 
 def _model_name(config, model, baseline):

@@ -9,6 +9,7 @@ use rule baseline_evaluation as baseline_evaluation_shard with:
         pixels="<results>/baseline/seed={seed}/shard={part}/evaluation/images.npy",
         codes="<results>/baseline/seed={seed}/shard={part}/evaluation/codes.npy",
         probes="<results>/baseline/seed={seed}/shard={part}/evaluation/probe_verdicts.csv",
+        registered="<results>/baseline/seed={seed}/shard={part}/evaluation/claims_registered.json",
     log:
         "<results>/baseline/seed={seed}/shard={part}/evaluation.log",
     benchmark:
@@ -21,6 +22,7 @@ use rule evaluation as evaluation_shard with:
         pixels="<results>/{experiment}/seed={seed}/shard={part}/evaluation/images.npy",
         codes="<results>/{experiment}/seed={seed}/shard={part}/evaluation/codes.npy",
         probes="<results>/{experiment}/seed={seed}/shard={part}/evaluation/probe_verdicts.csv",
+        registered="<results>/{experiment}/seed={seed}/shard={part}/evaluation/claims_registered.json",
         pretrained="<results>/{experiment}/seed={seed}/shard={part}/evaluation/pretrained_verdicts.csv",
     log:
         "<results>/{experiment}/seed={seed}/shard={part}/evaluation.log",
@@ -35,6 +37,7 @@ rule merge_evaluation:
         pixels=evaluation_parts("{{experiment}}", "images.npy"),
         codes=evaluation_parts("{{experiment}}", "codes.npy"),
         probes=evaluation_parts("{{experiment}}", "probe_verdicts.csv"),
+        registered=evaluation_parts("{{experiment}}", "claims_registered.json"),
         pretrained=evaluation_parts("{{experiment}}", "pretrained_verdicts.csv"),
         model=evaluated_model,
         baseline="<results>/baseline/seed={seed}/evaluation/metrics.csv",
@@ -72,6 +75,7 @@ use rule merge_evaluation as merge_baseline_evaluation with:
         pixels=evaluation_parts("baseline", "images.npy"),
         codes=evaluation_parts("baseline", "codes.npy"),
         probes=evaluation_parts("baseline", "probe_verdicts.csv"),
+        registered=evaluation_parts("baseline", "claims_registered.json"),
         model=base_model,
     output:
         metrics=ensure("<results>/baseline/seed={seed}/evaluation/metrics.csv", non_empty=True),

@@ -63,6 +63,13 @@ def test_shards_together_have_the_bytes_of_one_job(call, checkpoint, prompts, tm
     assert sorted(rows) == [6] + [8] * 6
     assert not (parts[0] / "metrics.csv").exists()
 
+    registered = parts[3] / "claims_registered.json"  # as if claims had been edited while the shards were drawn
+    digests = json.loads(registered.read_text())
+    late, edited = sorted(digests)[:2]
+    registered.write_text(json.dumps({**digests, edited: "another", "new": "digest"} | {late: None}))
+    merged = call(evaluation_shards, tmp_path / "again", "--shards", *parts)["claims_registered.json"]
+    assert json.loads(merged) == {name: digest for name, digest in digests.items() if name not in (late, edited)}
+
     changes = {"guidance_scale": 2.0, "images_per_prompt": 1, "method": "sft", "experiment": "sft"}
     before = ["--baseline", tmp_path / "baseline"]
     whole = call(evaluation, tmp_path / "sft", *drawing, *before, **changes)
