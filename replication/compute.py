@@ -18,15 +18,19 @@ def station_of(path):
     return {"base": "base_model", "seed": "candidates"}.get(number, number)
 
 
+def benchmark_files(results):
+    """Benchmark files of the jobs of a preset, sorted; those of other families, in folders of their own, are left out."""
+    found = sorted(file.relative_to(results) for file in results.rglob(f"*{SUFFIX}") if file.stat().st_size)
+    return [results / file for file in found if not file.parts[0].startswith("family=")]
+
+
 def compute_table(results):
     """One row per station of the folder `results`, the longest first: jobs, hours and processor_hours of all, the mean and the
     largest minutes of a job, and max_rss_gb, the most memory that a job took (resident, GB; GPU memory is not in it).
 
     Raises SystemExit where there is no benchmark file.
     """
-    results = Path(results)
-    found = sorted(file.relative_to(results) for file in results.rglob(f"*{SUFFIX}") if file.stat().st_size)
-    files = [results / file for file in found if not file.parts[0].startswith("family=")]  # these have their own table
+    files = benchmark_files(Path(results))
     if not files:
         raise SystemExit(f"No job has left a *{SUFFIX} in {results}, so what they took is not known; run them first.")
     taken = pd.DataFrame(json.loads(file.read_text().splitlines()[-1]) for file in files)

@@ -16,6 +16,7 @@ import yaml
 
 from replication.claim_registry import REGISTERED
 from replication.claims import FILES, IDENTITY
+from replication.compute import benchmark_files
 from replication.files import atomic_directory
 
 SAME_IN_ALL = ("uncommitted_changes", "python", "packages", "threads", "device")
@@ -37,9 +38,9 @@ def processor():
     return names[0] if names else platform.processor()
 
 
-def origin(results):
-    """One record for all evaluations below `results`: code, packages, device, runs, and hours of computing; and a frame
-    experiment, seed, commit of them.
+def origin(results, command):
+    """One record for all evaluations below `results`: the `command` that made them, code, packages, device, runs, and hours of
+    computing; and a frame experiment, seed, commit of them.
 
     Several commits may have made them, as Snakemake runs again only what an edit can change; all are named. Raises SystemExit
     when code was not committed, or packages, threads or device differ.
@@ -57,10 +58,10 @@ def origin(results):
     commits = {record["commit"] for record in records}
     if None in commits or common["uncommitted_changes"]:
         raise SystemExit(f"The evaluations below {results} come from uncommitted code; commit it and run them again.")
-    times = [json.loads(file.read_text().splitlines()[-1])["s"] for file in results.glob("**/*.benchmark.jsonl")]
+    times = [json.loads(file.read_text().splitlines()[-1])["s"] for file in benchmark_files(results)]
     runs = [(record["config"]["experiment"], record["seed"], record["commit"]) for record in records]
     record = {
-        "command": f"snakemake --cores all reference --config preset={results.name}",
+        "command": command,
         "commits": sorted(commits),
         **common,
         "processor": processor(),
@@ -84,8 +85,8 @@ def table_of(results, pattern):
 
 
 def files_of(results, judged):
-    """CSV and JSON files, relative to `results`: claims, figures and tables, and of the experiments `judged` all that claims read."""
-    patterns = ["claims*.csv", "figures/*.csv"]
+    """CSV and JSON files, relative to `results`: verdicts on claims, and of the experiments `judged` all that claims read."""
+    patterns = ["claims*.csv"]
     for station, files in FILES.items():
         names = {*files.values(), IDENTITY[station], REGISTERED}
         patterns += [f"{experiment}/seed=*/{station}/{name}" for experiment in judged for name in names]
@@ -97,18 +98,23 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--results", required=True, type=Path, help="results/<preset>, finished")
     parser.add_argument("--claims", required=True, type=Path, help="configs/claims.yaml")
+    parser.add_argument("--figures", required=True, type=Path, help="folder with the data of figures and tables")
+    parser.add_argument("--command", required=True, help="what made the results")
     parser.add_argument("--shown", nargs="*", default=[], type=Path, help="what else figures and tables read of runs")
     parser.add_argument("--output", required=True, type=Path, help="folder to write")
     arguments = parser.parse_args()
     given = set(pd.read_csv(arguments.results / "claims.csv")["claim"])
     claims = yaml.safe_load(arguments.claims.read_text())["claims"]
     judged = sorted({experiment for name in given for experiment in claims[name]["needs"]})
-    record, runs = origin(arguments.results)
+    record, runs = origin(arguments.results, arguments.command)
     with atomic_directory(arguments.output) as partial:
         shown = {file.relative_to(arguments.results) for file in arguments.shown}
         for file in sorted({*files_of(arguments.results, judged), *shown}):
             (partial / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(arguments.results / file, partial / file)
+        (partial / "figures").mkdir()
+        for file in sorted(arguments.figures.glob("*.csv")):
+            shutil.copyfile(file, partial / "figures" / file.name)
         for name, pattern in TABLES.items():
             if (table := table_of(arguments.results, pattern)) is not None:
                 compression = {"method": "gzip", "mtime": 0} if name.endswith(".gz") else None

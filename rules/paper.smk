@@ -15,10 +15,12 @@ rule reference:
         "../environment.yaml"
     params:
         results=subpath(input.judged, parent=True),
+        figures=lambda wildcards, input: Path(input.figures[0]).parent,
+        command=f"snakemake --cores all reference --config {as_typed({'preset': PRESET, **config})}",
         folder=subpath(output.provenance, parent=True),
     shell:
-        "python -m replication.reference --results {params.results} --claims {input.claims} --shown {input.shown:q}"
-        " --output {params.folder} > {log} 2>&1"
+        "python -m replication.reference --results {params.results} --figures {params.figures} --command {params.command:q}"
+        " --claims {input.claims} --shown {input.shown:q} --output {params.folder} > {log} 2>&1"
 
 
 # What all runs share: made before `python -m replication.restore` puts runs back, or it would be newer than they.
@@ -105,6 +107,7 @@ rule gallery:
         figures=PAPER["figures"],
         tables=PAPER["tables"],
         by_default=[*shown_by_default("figures"), *shown_by_default("tables")],
+        families=lambda wildcards: {kind: PAPER["families"][kind] if OTHERS else {} for kind in ("figures", "tables")},
     template_engine:
         "jinja2"
 

@@ -17,6 +17,7 @@ from replication.restore import restore
 
 ROOT = Path(__file__).parents[1]
 CLAIMS = ROOT / "configs/claims.yaml"
+COMMAND = "snakemake --cores all reference --config preset=full"
 RUN = {"commit": "c0ffee", "uncommitted_changes": False, "python": "3.11", "packages": {"torch": "2"}, "threads": 1}
 
 
@@ -51,6 +52,10 @@ def reference(results, output):
         results,
         "--claims",
         CLAIMS,
+        "--figures",
+        results / "figures",
+        "--command",
+        COMMAND,
         "--output",
         output,
     ]
@@ -79,7 +84,7 @@ def test_claims_come_out_the_same_from_the_copy(results, tmp_path):
     assert not any(name.endswith((".npy", ".jsonl")) for name in copied)
     record = json.loads((tmp_path / "reference/provenance.json").read_text())
     assert record["job_hours"] == 3.0 and record["seeds"] == [0, 1] and record["commits"] == ["c0ffee"]
-    assert record["experiments"] == ["baseline", "dpo", "sft"]
+    assert record["experiments"] == ["baseline", "dpo", "sft"] and record["command"] == COMMAND
 
 
 @pytest.mark.parametrize("key", SAME_IN_ALL)
@@ -94,19 +99,19 @@ def test_evaluations_of_different_making_are_refused(results, tmp_path, key):
 def test_every_commit_is_named(results):
     file = results / "sft/seed=1/evaluation/provenance.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "commit": "beef"}))
-    assert origin(results)[0]["commits"] == ["beef", "c0ffee"]
+    assert origin(results, COMMAND)[0]["commits"] == ["beef", "c0ffee"]
     file.write_text(json.dumps({**json.loads(file.read_text()), "commit": None}))
     with pytest.raises(SystemExit, match="uncommitted code"):
-        origin(results)
+        origin(results, COMMAND)
 
 
 def test_uncommitted_code_and_empty_folders_are_refused(results, tmp_path):
     for file in results.glob("*/seed=*/evaluation/provenance.json"):
         file.write_text(json.dumps({**json.loads(file.read_text()), "uncommitted_changes": True}))
     with pytest.raises(SystemExit, match="uncommitted code"):
-        origin(results)
+        origin(results, COMMAND)
     with pytest.raises(SystemExit, match="no evaluation"):
-        origin(tmp_path / "nothing")
+        origin(tmp_path / "nothing", COMMAND)
 
 
 def test_tables_of_all_runs_name_run_and_phase(results):
@@ -130,12 +135,13 @@ def test_tables_of_all_runs_name_run_and_phase(results):
     assert table_of(results, TABLES["supervision.csv"]) is None
 
 
-def test_figures_and_discard_pools_are_copied(results):
+def test_figures_and_discard_pools_are_copied(results, tmp_path):
     names = {"sft/seed=0/discard_pool.csv", "figures/sensitivity.csv"}
     for name in names:
         (results / name).parent.mkdir(parents=True, exist_ok=True)
         (results / name).write_text("a\n1\n")
-    assert names <= {str(file) for file in files_of(results, ["sft"])}
+    assert reference(results, tmp_path / "reference").returncode == 0
+    assert all((tmp_path / "reference" / name).read_text() == "a\n1\n" for name in names)
 
 
 @pytest.mark.parametrize("folder", sorted((ROOT / "results/reference").glob("*/phases.csv")), ids=str)
