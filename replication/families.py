@@ -20,6 +20,7 @@ PAPER_MODELS = {
     "embedded_showo": "show_o",
     "showo_512": "show_o",
     "emu3_gen": None,
+    "janus_pro_1b": None,
 }  # of its Tables 1, 5 and 6
 COLORS = (
     "#4D4D4D",

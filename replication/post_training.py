@@ -138,8 +138,10 @@ def new_trainer(policy, training_set, codes, config, seed, output_dir, epochs=No
     callbacks = [StopAtNaN(), CheckpointSometimes(config["checkpoint_every_minutes"])]
     if config["orthogonal_to"]:  # no checkpoint holds what this remembers
         callbacks[1] = OrthogonalSteps(policy.unified, candidates, codes, config["orthogonal_to"], seed)
-    adapter = config["lora"] and LoraConfig(
-        target_modules=rf".*\.(?:{config['trained_modules']})\..*_proj", **config["lora"]
+    adapter = config[
+        "lora"
+    ] and LoraConfig(  # of every linear layer, whatever a family calls it: Phi has dense, fc1 and fc2
+        target_modules=rf".*\.(?:{config['trained_modules']})\..*(?:_proj|\.dense|\.fc1|\.fc2)", **config["lora"]
     )
     return trainer(
         model=policy,
@@ -184,10 +186,10 @@ def post_train(model, training_set, codes, config, seed, progress, epochs=None, 
     return log[[column for column in LOGGED_COLUMNS if column in log]]
 
 
-def training_counts(log, training_set, epochs):
+def training_counts(steps, training_set, epochs):
     """What a training of `epochs` (first, last) took: a frame of one row first_epoch, last_epoch, samples, steps."""
     first, last = epochs
-    row = {"first_epoch": first, "last_epoch": last, "samples": len(training_set), "steps": log["step"].iloc[-1]}
+    row = {"first_epoch": first, "last_epoch": last, "samples": len(training_set), "steps": steps}
     return pd.DataFrame([row])
 
 
@@ -195,7 +197,7 @@ def check_equal_compute(counts, expected):
     """Raises SystemExit unless a control took the epochs, samples and optimizer steps of the run that it is a control of."""
     if counts.to_dict("records") != expected.to_dict("records"):
         raise SystemExit(
-            f"This control of equal compute took {counts.to_dict('records')[0]} and not {expected.to_dict('records')[0]}; "
+            f"This control of equal compute takes {counts.to_dict('records')[0]} and not {expected.to_dict('records')[0]}; "
             "give it the phases and the training settings of the experiment that schedule.like names."
         )
 
@@ -219,6 +221,9 @@ def main():
         raise SystemExit(f"{arguments.training_set} has no rows, so there is nothing to train on.")
     if weights_in_parts() and (config["lora"] or config["orthogonal_to"]):
         raise SystemExit("FSDP is for training all weights; set post_training.lora=null, or start this with torchrun.")
+    if arguments.like:
+        expected = pd.read_csv(arguments.like / "training_counts.csv")
+        check_equal_compute(training_counts(expected["steps"].item(), training_set, epochs), expected)  # before hours
     codes = np.load(arguments.candidates / "codes.npy", allow_pickle=False)
     PartialState(cpu=config["model"]["device"] == "cpu")  # each process takes a GPU of its own
     if not weights_in_parts():
@@ -233,9 +238,9 @@ def main():
     log = post_train(model, training_set, codes, config, arguments.seed, progress, epochs, reference, candidates)
     if not PartialState().is_main_process:
         return  # one of several that were started; all end with the same weights, or parts of them
-    counts = training_counts(log, training_set, epochs)
+    counts = training_counts(log["step"].iloc[-1], training_set, epochs)
     if arguments.like:
-        check_equal_compute(counts, pd.read_csv(arguments.like / "training_counts.csv"))
+        check_equal_compute(counts, expected)
     with atomic_directory(arguments.output) as folder:
         model.save(folder)
         log.to_csv(folder / "training_log.csv", index=False)

@@ -63,8 +63,10 @@ def table_data(metrics, benchmark):
     rows = []
     for method in SHOWN_METHODS:
         for metric in METRICS:
-            cells = {name: ours(metrics, method, name, metric) for name in subtasks}
-            cells["overall"] = ours(metrics, method, f"overall_{benchmark}", metric)
+            names = {name: name for name in subtasks} | {"overall": f"overall_{benchmark}"}
+            cells = {name: ours(metrics, method, group, metric) for name, group in names.items()}
+            if (method, metric) == ("pretrained", WIN_RATE) and (metrics["method"] == method).any():
+                cells = dict.fromkeys(cells, (0.5, 0))  # no verdict has changed
             for name, (value, n) in cells.items():
                 members = list(subtasks) if name == "overall" else [name]
                 numbers = [cells[member][1] for member in members]
@@ -88,10 +90,13 @@ def table_data(metrics, benchmark):
 
 
 def compared(metrics, metric, methods):
-    """The rows of `table_data` of one metric and some methods, of both benchmarks; each overall has its benchmark's name."""
+    """The rows of `table_data` of one metric and some methods, of both benchmarks; each overall has its benchmark's name. Without
+    the paper's cells where the runs are of none of its models."""
     tables = {benchmark: table_data(metrics, benchmark) for benchmark in BENCHMARKS}
     cells = pd.concat(
         [table.replace({"subtask": {"overall": f"overall_{name}"}}) for name, table in tables.items()],
         ignore_index=True,
     )
+    if not family_of(metrics["model"]).isin(RUNS_OF.values()).any():
+        cells["paper"] = np.nan
     return cells[(cells["metric"] == metric) & cells["method"].isin(methods)].reset_index(drop=True)

@@ -5,6 +5,7 @@ Snakemake itself does not follow imports.
 
 import ast
 from functools import cache
+from importlib.util import resolve_name
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -35,8 +36,10 @@ def _imports(module):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            names.add(node.module)
-            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+            package = module if _path(module).name == "__init__.py" else module.rpartition(".")[0]
+            origin = resolve_name("." * node.level + (node.module or ""), package)
+            names.add(origin)
+            names.update(f"{origin}.{alias.name}" for alias in node.names)
     return {name for name in names if name.startswith(("replication.", "own.")) and _path(name).exists()} - BOOKKEEPING
 
 

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from replication import sources
 from replication.files import atomic_directory, atomic_file
 from replication.provenance import write_provenance
 from replication.sources import ROOT, source_files
@@ -62,6 +63,22 @@ def test_sources_follow_imports_but_not_bookkeeping():
     assert {"replication/prompts.py", "replication/scenes/renderer.py"} <= set(prompts)
     assert "replication/files.py" not in prompts
     assert all((ROOT / file).is_file() for file in prompts)
+
+
+def test_sources_follow_relative_imports(tmp_path, monkeypatch):
+    own = {
+        "__init__": "",
+        "judge": "from . import words\nfrom .rules import accept\n",
+        "words": "",
+        "rules": "from .words import yes\n",
+    }
+    for name, text in own.items():
+        (tmp_path / "own").mkdir(exist_ok=True)
+        (tmp_path / f"own/{name}.py").write_text(text)
+    monkeypatch.setattr(sources, "ROOT", tmp_path)
+    sources._imports.cache_clear()
+    assert source_files("own.judge") == ["own/judge.py", "own/rules.py", "own/words.py"]
+    sources._imports.cache_clear()
 
 
 def test_provenance_is_the_same_for_the_same_run(tmp_path):

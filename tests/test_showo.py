@@ -390,14 +390,17 @@ def test_a_vocabulary_of_another_size_is_refused(released):
         ShowoModel(Showo(config, model.model.showo, model.vqmodel), model.processor, **wording)
 
 
-def test_adapters_train_the_linear_layers_of_attention(released, tmp_path):
+def test_adapters_train_every_linear_layer(released, tmp_path):
     model = load_model(released, SHOWO_MODEL)
     codes = np.random.default_rng(0).integers(32, size=(3, 16)).astype(np.int16)
     training_set = pd.DataFrame({"prompt": PROMPTS, "chosen": [0, 1, 2]})
     before = {name: value.clone() for name, value in model.model.state_dict().items()}
     log = post_training.post_train(model, training_set, codes, {**SFT, "lora": {"r": 4, "lora_alpha": 8}}, 0, tmp_path)
     changed = {name for name, value in model.model.state_dict().items() if not torch.equal(value, before[name])}
-    assert changed and all("showo.model.layers" in name and name.endswith("_proj.weight") for name in changed)
+    linear = ("q_proj", "k_proj", "v_proj", "dense", "fc1", "fc2")
+    layers = range(model.language_model.config.num_hidden_layers)
+    parts = [f"{'mlp' if name.startswith('fc') else 'self_attn'}.{name}" for name in linear]
+    assert changed == {f"showo.model.layers.{layer}.{part}.weight" for layer in layers for part in parts}
     assert log["loss"].iloc[-1] < log["loss"][0]
 
 

@@ -82,6 +82,15 @@ def test_other_models_and_the_embedded_world_are_not_these_cells():
         data = side_by_side.table_data(rows({("shape", "generation"): 0.5}, model=model), "t2i_compbench")
         assert (data["verdict"] == "not run").all()
         assert data.loc[0, "paper"] == pytest.approx(38.63)  # Janus-Pro-7B's texture before training
+        cells = side_by_side.compared(rows({("shape", "generation"): 0.5}, model=model), "generation", ["sft"])
+        assert cells["paper"].isna().all()
+
+
+def test_no_verdict_of_the_pretrained_model_has_changed():
+    metrics = rows({("texture", "generation"): 0.5}, method="pretrained")
+    cells = side_by_side.table_data(metrics, "t2i_compbench").set_index(["method", "metric"])
+    win_rate = cells.loc[("pretrained", side_by_side.WIN_RATE)]
+    assert (win_rate["ours"] == 50).all() and (win_rate["verdict"] == "no change").all()
 
 
 @pytest.mark.parametrize("model", ["janus_pro_7b", "show_o"])
@@ -107,7 +116,10 @@ def test_a_run_that_is_the_paper_is_within_noise_everywhere(table, model, tmp_pa
     command = [sys.executable, "-m", table.__name__, "--inputs", file, "--output", tmp_path / name]
     subprocess.run(command, check=True)
     data = pd.read_csv(tmp_path / f"{name}.csv")
-    assert (data["verdict"] == "within noise").all() and np.allclose(data["difference"], 0, atol=1e-6)
+    unchanged = (data["method"] == "pretrained") & (data["metric"] == side_by_side.WIN_RATE)
+    assert (data["verdict"] == np.where(unchanged, "no change", "within noise")).all() and np.allclose(
+        data["difference"], 0, atol=1e-6
+    )
     text = (tmp_path / f"{name}.md").read_text()
     assert "not run" not in text and "Pre-trained" in text and "C-DPO" in text
     assert rf"{data['paper'][0]:.2f} \| {data['paper'][0]:.2f} ± " in text

@@ -2,14 +2,14 @@
 
 (a) by subtask, runs pooled, and (b) by stratum and base model: all images of the pre-trained models, with Wilson 95 %
 intervals and the counts k/n; (c) the paper's values, checked by Qwen2.5-VL-72B and by humans (its Figs. 3 and 9). At the
-paper's scale those of Janus-Pro stand in (a), too, where the subtask is the same. Of several families, (a) and (b) show each, base
+paper's scale those of the model that was run stand in (a), too, where the subtask is the same. Of several families, (a) and (b) show each, base
 models pooled.
 """
 
 import numpy as np
 import pandas as pd
 
-from replication.families import by_family, family_label, pooled_by_family, read_families
+from replication.families import by_family, family_label, family_of, pooled_by_family, read_families
 from replication.results import (
     is_group,
     of_benchmarks,
@@ -19,10 +19,12 @@ from replication.results import (
     strata_of,
     subtasks_of,
 )
+from replication.side_by_side import RUNS_OF, paper_model
 from replication.style import PAPER_COLOR, PAPER_MODELS, WIDTH, panel, plt, save, two_lines
 
 SHADES = ("#9A9A9A", "#BDBDBD", "#DDDDDD", "#F0DDB0", "#BFDDF0")
 PAPER_TASKS = {"single_obj": "single object", "texture": "texture", "physics": "physics"}
+PAPER_NAMES = {"janus_pro_7b": "janus_pro", "show_o": "show_o"}  # in its Figure 3, of the models of its tables
 SAME_TASKS = {"single_object": "single_obj", "texture": "texture"}  # of the benchmarks, and the paper's names
 
 
@@ -107,8 +109,12 @@ def draw(metrics):
         points = rows[rows["checked_by"] == checked_by]
         x = points["group"].map(list(PAPER_TASKS).index) + points["model"].map(offsets)
         draw_published(right, points, checked_by, x)
-        if of_benchmarks(metrics):
-            same = points[points["model"] == "janus_pro"].set_index("group").loc[list(SAME_TASKS.values())]
+        if of_benchmarks(metrics) and family_of(metrics["model"]).isin(RUNS_OF.values()).any():
+            same = (
+                points[points["model"] == PAPER_NAMES[paper_model(metrics)]]
+                .set_index("group")
+                .loc[list(SAME_TASKS.values())]
+            )
             draw_published(top, same, checked_by, [subtasks.index(name) + place for name in SAME_TASKS])
     for group in range(len(PAPER_TASKS)):
         for model, offset in offsets.items():

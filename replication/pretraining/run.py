@@ -1,5 +1,6 @@
 """Pre-train one base model from scratch: VQ tokenizer, then everything else; survives a stop."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -15,7 +16,8 @@ from replication.pretraining.tokenizer import train_tokenizer
 
 
 def pretrain(config: dict, seed: int, output: Path) -> None:
-    """Write a checkpoint with quality.csv to `output`; intermediate states stay in `<output>.progress` until then.
+    """Write a checkpoint with quality.csv to `output`; intermediate states stay in `<output>.progress` until then, in a folder of
+    these settings, so that what others left is not gone on from.
 
     Args:
         config: sizes of both stages, the wordings, and the function that makes a model with random weights
@@ -24,7 +26,8 @@ def pretrain(config: dict, seed: int, output: Path) -> None:
     """
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    progress = output.with_name(f"{output.name}.progress")
+    settings = hashlib.sha256(json.dumps([config, seed], sort_keys=True).encode()).hexdigest()
+    progress = output.with_name(f"{output.name}.progress") / settings[:16]
     unified = get_method(config["untrained"])(seed, config["model"])
     vqmodel = unified.vqmodel
     tokenizer_path = progress / "tokenizer.safetensors"
@@ -41,4 +44,4 @@ def pretrain(config: dict, seed: int, output: Path) -> None:
         unified.save(partial)
         quality.to_csv(partial / "quality.csv", index=False)
         (partial / "pretraining.json").write_text(json.dumps({"seed": seed, **config}, indent=2, sort_keys=True) + "\n")
-    shutil.rmtree(progress)
+    shutil.rmtree(progress.parent)
