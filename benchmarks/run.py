@@ -24,6 +24,7 @@ COLUMNS = [*Row._fields, "peak_memory_mb", "hardware", "versions"]
 
 
 def hardware(device):
+    """What the measurements ran on, in words."""
     if device == "cuda":
         return torch.cuda.get_device_name()
     return f"{processor()}, {torch.get_num_threads()} threads"

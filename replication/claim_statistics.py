@@ -37,6 +37,7 @@ RUN = ["model", "seed", "subtask"]
 
 
 def of(frame, experiment):
+    """The rows of one experiment."""
     return frame[frame["experiment"] == experiment]
 
 
@@ -103,6 +104,7 @@ def level(data, metric, experiment):
 
 
 def difference(before, after):
+    """Parts of `after` less those of `before`, unit by unit of the same runs. Raises SystemExit where one lacks what the other has."""
     paired = before.merge(after, on=[*RUN, "unit", "bottom"], suffixes=("_before", "_after"), validate="one_to_one")
     if not len(before) == len(after) == len(paired):
         raise SystemExit(
@@ -248,6 +250,7 @@ def ratio(claim, data, sign):
 
 
 def correlation(claim, data, sign):
+    """(estimate, replicates for its interval, p-value) of the claim on gain and gap, whose test permutes gains."""
     gap, gain = gap_correlation(data, **claim["of"])
     if not np.isfinite(gap).all() or np.ptp(gap) == 0 or np.ptp(gain) == 0:
         return np.nan, np.nan, 1.0
@@ -256,6 +259,7 @@ def correlation(claim, data, sign):
 
 
 def lead(claim, data, sign):
+    """(estimate, replicates for its interval, p-value) of how often a corrected false positive falls by more than another of its run."""
     cases = corrected_lead(data, **claim["of"])
     values, runs = (sign * cases["fall"]).to_numpy(), cases["seed"].to_numpy()
     corrected, models = cases["corrected"].to_numpy(), cases["model"].to_numpy()
@@ -276,10 +280,12 @@ def fold(parts, leaf, all_of, any_of):
 
 
 def bonferroni(p_values):
+    """p-value of any of several parts."""
     return min(1.0, len(p_values) * min(p_values))
 
 
 def value(one):
+    """A part in per cent: the sum of its tops over that of its bottoms."""
     return 100 * one["top"].sum() / one["bottom"].sum() if one["bottom"].sum() else np.nan
 
 

@@ -82,6 +82,7 @@ def decide(claim, estimate, low, high, corrected):
 
 
 def criterion(claim):
+    """What "reproduced" asks of a claim, in words."""
     side, beyond = ("at least", "above") if claim["direction"] == "greater" else ("at most", "below")
     return (
         f"estimate {side} {claim['minimum']:g}, interval {beyond} {claim['no_effect']:g}, "

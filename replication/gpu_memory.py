@@ -84,7 +84,7 @@ def training_memory(sizes, bytes_per_value, batch, images_per_sample, checkpoint
 
 
 def adapter_parameters(sizes, rank):
-    """Parameters of LoRA on the seven *_proj matrices of every layer."""
+    """Parameters of LoRA on the seven matrices of every layer of a Llama."""
     attention, mlp = 4 * 2 * sizes.hidden, 3 * (sizes.hidden + sizes.intermediate)
     return sizes.layers * rank * (attention + mlp)
 

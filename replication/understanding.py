@@ -1,4 +1,4 @@
-"""Understanding side: a checkpoint is handed to lmms-eval, which asks it general questions about images (paper 4.6).
+"""Understanding side: a checkpoint is handed to lmms-eval, which asks it general questions about images (paper 4.5).
 
 python -m replication.understanding --config JSON --seed 0 --base 0 --model FOLDER --output FOLDER
 

@@ -1,4 +1,4 @@
-# General questions about images (paper 4.6), asked by a harness in an environment of its own: --software-deployment-method conda.
+# General questions about images (paper 4.5), asked by a harness in an environment of its own: --software-deployment-method conda.
 rule understanding_scores:
     input:
         sources=model_sources("understanding"),

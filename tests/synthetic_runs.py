@@ -202,7 +202,8 @@ def loop_runs(arms, seeds=5):
         for seed in range(seeds):
             surprise = 20 - 2 * index + np.random.default_rng([seed, index]).random(len(SUBTASKS) * 4)
             names = {"experiment": experiment, "seed": seed, "subtask": np.repeat(SUBTASKS, 4)}
-            images.append(pd.DataFrame({**names, "log_prob": -surprise}))
+            of_prompts = pd.DataFrame({**names, "image": 0, "log_prob": -surprise})
+            images += [of_prompts, of_prompts.assign(image=1, log_prob=0.0)] if index == 0 else [of_prompts]
     return metrics, pd.concat(images, ignore_index=True), supervision
 
 

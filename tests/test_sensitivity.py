@@ -168,9 +168,10 @@ def test_a_loop_is_its_rounds_in_order(loops):
     gain = 100 * (overall(metrics, "loop_3", "generation") - overall(metrics, "loop_2", "generation"))
     assert mean_of(data, loop="sft", round=3, quantity="gain")["value"] == pytest.approx(gain.mean())
     assert not ((data["round"] == 0) & data["quantity"].isin(["gain", "precision", "prompts_used", "win_rate"])).any()
-    own = images[images["experiment"] == "loop_2"]
-    entropy = mean_of(data, loop="sft", round=2, quantity="entropy")["value"]
-    assert entropy == pytest.approx(-own["log_prob"].mean())  # equally many images of each subtask and run
+    for number, experiment in ((0, "baseline"), (2, "loop_2")):  # of round 0, too, one image per prompt
+        own = images[(images["experiment"] == experiment) & (images["image"] == 0)]
+        entropy = mean_of(data, loop="sft", round=number, quantity="entropy")["value"]
+        assert entropy == pytest.approx(-own["log_prob"].mean())  # equally many images of each subtask and run
     rows = supervision[supervision["experiment"] == "loop_dpo_2"].set_index("metric")["value"]
     assert mean_of(data, loop="dpo", round=2, quantity="prompts_used")["value"] == pytest.approx(
         100 * (rows["prompts_used"] / rows["prompts"].iloc[0]).mean()

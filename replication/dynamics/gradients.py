@@ -78,6 +78,7 @@ def parts_of(parameters):
 
 
 def sizes_of(parameters):
+    """Numbers of elements of named parameters."""
     return [value.numel() for value in parameters.values()]
 
 

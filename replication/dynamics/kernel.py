@@ -67,6 +67,7 @@ def draw_examples(verdicts, prompts, number, rng):
 
 
 def all_pairs(model, prompts, codes):
+    """`Pairs` of prompts and the images of codes (n, T)."""
     codes = torch.tensor(codes).long()
     return Pairs(list(prompts), codes, model.decode_images(codes))
 

@@ -42,8 +42,9 @@ def rounds_of(first, methods):
 
 
 def entropy(images):
-    """Estimated entropy of the images of a prompt in nats, a series over seeds: mean -log pi(x | y), first over the images of
-    each subtask, then over subtasks."""
+    """Estimated entropy of the images of a prompt in nats, a series over seeds: mean -log pi(x | y) of one image per prompt, first
+    over those of each subtask, then over subtasks."""
+    images = images[images["image"] == 0]
     surprise = -images["log_prob"].groupby([images["seed"], images["subtask"]]).mean()
     return surprise.unstack()[list(SUBTASKS)].mean(axis=1)
 

@@ -20,6 +20,7 @@ from replication.dynamics.summary import over_runs, proxy_correlations, read_tab
 from replication.results import paper_values, parse_arguments
 from replication.style import FALSE_COLOR, METHODS, PAPER_COLOR, TRUE_COLOR, WIDTH, panel, plt, save
 
+LEAST_FOR_DENSITY = 10  # of fewer dots a density says what they do not
 GROUPS = {  # how each group is called, and its colour
     "corrected": ("false positive, corrected", FALSE_COLOR),
     "not_corrected": ("false positive, kept", "#E69F00"),
@@ -116,13 +117,13 @@ def draw_tenths(axes, tenths, correlations):
 
 
 def draw_density(axes, examples, column):
-    """One row per group: its density above its dots, a bar at the median."""
+    """One row per group: its dots, a bar at the median and, of enough dots, their density above."""
     low, high = examples[column].quantile([0.01, 0.99])
     margin = 0.08 * (high - low)
     grid = np.linspace(low - margin, high + margin, 200)
     for row, (group, (_, color)) in enumerate(GROUPS.items()):
         values = examples.loc[examples["group"] == group, column].to_numpy()
-        if len(values) > 2 and np.ptp(values) > 0:
+        if len(values) >= LEAST_FOR_DENSITY and np.ptp(values) > 0:
             density = gaussian_kde(values)(grid)
             axes.fill_between(grid, row, row - 0.75 * density / density.max(), color=color, alpha=0.35, linewidth=0)
         if len(values):
@@ -163,7 +164,7 @@ def draw(tables):
     above[2].margins(x=0.1)
     above[2].axvline(0, color="black", linewidth=0.6)
     draw_tenths(above[3], tenths, correlations)
-    above[3].set_ylabel("kernel (cosine)", labelpad=0)
+    above[3].set_ylabel("kernel (cosine)", labelpad=10)
     above[3].yaxis.tick_right()
     above[3].yaxis.set_label_position("right")
     above[3].spines["left"].set_visible(False)

@@ -133,6 +133,7 @@ def draw_estimators(axes, data):
         axes.errorbar([len(sizes)], layer["value"], yerr=errors(layer), fmt="D", color=color, markersize=3)
     axes.set_xticks(range(len(sizes) + 1), [*(f"{size:.0f}" for size in sizes), "last\nlayer"])
     axes.set(ylabel="correlation with exact", xlabel="random projection to", ylim=(-0.05, 1.02))
+    axes.set_xlim(-0.5, len(sizes) + 0.4)
     axes.grid(axis="y")
 
 

@@ -236,7 +236,7 @@ def draw(metrics, supervision):
     for axes, (quantity, name), letter in zip(forest, names.items(), "efgh", strict=True):
         draw_forest(axes, changes, quantity, rows)
         axes.set_title(name, loc="right")
-        axes.set_xlabel("per 100 prompts" if quantity == SAMPLES else "change (points)")
+        axes.set_xlabel("per 100 prompts (log)" if quantity == SAMPLES else "change (points)")
         panel(axes, letter, 0, 1 + 0.07 / lines)
     forest[0].set_yticks([row[0] for row in rows], [row[3] for row in rows])
     for text, (_, _, method, _) in zip(forest[0].get_yticklabels(), rows, strict=True):

@@ -147,9 +147,17 @@ def draw(metrics, sharing):
         Line2D([], [], marker=marker, color="black", label=family_label(family), **dot)
         for family, marker in zip(by_family(points), MARKERS, strict=False)
     ]
-    if (points["shared_layers"] < points["layers"]).any():
+    for dial in points.loc[points["shared_layers"] < points["layers"], "family"].unique():
         handles.append(
-            Line2D([], [], marker="o", color="black", markerfacecolor="white", label="fewer layers shared", **dot)
+            Line2D(
+                [],
+                [],
+                marker=MARKERS[list(by_family(points)).index(dial)],
+                color="black",
+                markerfacecolor="white",
+                label="fewer layers shared",
+                **dot,
+            )
         )
     figure.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 0.91), ncols=4)
     return figure, pd.concat([points.assign(part="runs"), means.assign(part="means")], ignore_index=True)

@@ -14,7 +14,7 @@ ADVICE = "delete the folder, so that it is downloaded again"
 
 def check_judge(path, config):
     """What can be said of a downloaded folder before its weights are read: raises SystemExit with one sentence where it is missing,
-    of another revision or damaged, or there is no GPU where one is asked for, or too little memory on it; device `auto` has that of
+    of another revision (where the hub's own client put it there) or damaged, or there is no GPU where one is asked for, or too little memory on it; device `auto` has that of
     all GPUs.
     """
     path, name = Path(path), config["name"]

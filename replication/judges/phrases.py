@@ -84,6 +84,7 @@ def relation_of(prompt):
 
 
 def without_determiner(phrase):
+    """ "a red book" to "red book"."""
     first, _, rest = phrase.partition(" ")
     return rest if first in DETERMINERS and rest else phrase
 
