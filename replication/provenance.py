@@ -9,6 +9,7 @@ from pathlib import Path
 
 from replication.files import atomic_file
 
+NO_CODE = (":!results", ":!paper_figures")  # made by runs: a reference that was gathered anew is no change of code
 PACKAGES = ("numpy", "pandas", "safetensors", "scipy", "torch", "transformers", "trl")
 
 
@@ -20,7 +21,7 @@ def write_provenance(path, config, seed=None):
     """
     record = {
         "commit": _git("rev-parse", "HEAD"),
-        "uncommitted_changes": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "uncommitted_changes": bool(_git("status", "--porcelain", "--untracked-files=no", "--", ".", *NO_CODE)),
         "python": sys.version.split()[0],
         "packages": {name: version(name) for name in PACKAGES},
         "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count())),

@@ -1,11 +1,12 @@
 """Outputs are whole or absent, sources are followed, provenance is stable."""
 
 import json
+import subprocess
 
 import numpy as np
 import pytest
 
-from replication import sources
+from replication import provenance, sources
 from replication.files import atomic_directory, atomic_file
 from replication.provenance import write_provenance
 from replication.sources import ROOT, source_files
@@ -79,6 +80,23 @@ def test_sources_follow_relative_imports(tmp_path, monkeypatch):
     sources._imports.cache_clear()
     assert source_files("own.judge") == ["own/judge.py", "own/rules.py", "own/words.py"]
     sources._imports.cache_clear()
+
+
+def test_only_a_change_of_code_is_uncommitted(tmp_path, monkeypatch):
+    files = [
+        tmp_path / name for name in ("results/reference/full/claims.csv", "paper_figures/a.csv", "replication/a.py")
+    ]
+    for file in files:
+        file.parent.mkdir(parents=True)
+        file.write_text("before")
+    git = ["git", "-C", tmp_path, "-c", "user.name=n", "-c", "user.email=e"]
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "all"]):
+        subprocess.run([*git, *command], check=True)
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "replication/provenance.py"))
+    for file, uncommitted in zip(files, (False, False, True), strict=True):
+        file.write_text("after")
+        write_provenance(tmp_path / "made.json", {"model": {"device": "cpu"}})
+        assert json.loads((tmp_path / "made.json").read_text())["uncommitted_changes"] is uncommitted
 
 
 def test_provenance_is_the_same_for_the_same_run(tmp_path):
