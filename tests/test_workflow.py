@@ -517,7 +517,7 @@ def with_emu3(tmp_path_factory):
 
 def commands_of(text):
     """The commands of a dry run, without a family's folder, its number of a base model and what its model says of itself."""
-    own = r'/family=embedded_emu3|(?<=base[= ])\d+|"(?:base_models|name|class)": "\S+|"image_area": \S+ '
+    own = r'/family=embedded_emu3|(?<=base[= ])\d+|"(?:base_models|name|class)": "\S+|"image_area": \S+ |"lacks": \[[^]]*\], '
     return sorted(re.sub(own, "", command) for command in re.findall(r"python -m replication\.\S+ .*", text))
 
 
