@@ -20,6 +20,7 @@ from replication.compute import benchmark_files
 from replication.files import atomic_directory
 
 SAME_IN_ALL = ("uncommitted_changes", "python", "packages", "threads", "device")
+PUT_BACK = "logs/put_back"  # tables of what lay beside models, which are not put back
 RUNS = "runs.csv"  # the commit of the code that evaluated each run
 TABLES = {  # of all runs: the file to write, and the file of a run
     "metrics.csv.gz": "evaluation/metrics.csv",  # 64 kB of text each
@@ -72,15 +73,22 @@ def origin(results, command):
     return record, pd.DataFrame(runs, columns=["experiment", "seed", "commit"])
 
 
-def table_of(results, pattern):
+def table_of(results, name):
     """The rows of a file of all runs, as they are written, with columns experiment, seed and, where it lies in the folder of a
-    phase, phase; None where no run has it."""
+    phase, phase; with those that were put back, of other runs. None where no run has it."""
+    pattern, put_back = TABLES[name], results / PUT_BACK / name
     frames = []
     for file in sorted(results.glob(f"*/seed=*/{pattern}")):
         experiment, *folders = file.relative_to(results).parts[:-1]
         names = dict(folder.split("=") for folder in folders if "=" in folder)  # seed, and perhaps phase
         run = {"experiment": experiment} | {name: int(number) for name, number in names.items()}
         frames.append(pd.read_csv(file, dtype=str, keep_default_na=False).assign(**run))
+    if put_back.exists():
+        rows = pd.read_csv(put_back, dtype=str, keep_default_na=False)
+        rows = rows.assign(**{name: pd.to_numeric(rows[name]) for name in ("seed", "phase") if name in rows})
+        own = {run for frame in frames for run in zip(frame["experiment"], frame["seed"], strict=True)}
+        frames.append(rows[[run not in own for run in zip(rows["experiment"], rows["seed"], strict=True)]])
+        return pd.concat(frames).sort_values(["experiment", "seed"], kind="stable", ignore_index=True)
     return pd.concat(frames, ignore_index=True) if frames else None
 
 
@@ -115,8 +123,8 @@ def main():
         (partial / "figures").mkdir()
         for file in sorted(arguments.figures.glob("*.csv")):
             shutil.copyfile(file, partial / "figures" / file.name)
-        for name, pattern in TABLES.items():
-            if (table := table_of(arguments.results, pattern)) is not None:
+        for name in TABLES:
+            if (table := table_of(arguments.results, name)) is not None:
                 compression = {"method": "gzip", "mtime": 0} if name.endswith(".gz") else None
                 table.to_csv(partial / name, index=False, compression=compression)
         runs.to_csv(partial / RUNS, index=False)

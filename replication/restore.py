@@ -16,7 +16,7 @@ import pandas as pd
 
 from replication.claim_registry import REGISTERED
 from replication.files import atomic_directory
-from replication.reference import RUNS, SAME_IN_ALL, TABLES
+from replication.reference import PUT_BACK, RUNS, SAME_IN_ALL, TABLES
 
 
 def restore(reference, results):
@@ -37,8 +37,9 @@ def restore(reference, results):
             f"{results} holds no candidates; first run `snakemake --cores all shared --config preset={results.name}`."
         )
     record = json.loads((reference / "provenance.json").read_text())
-    # what lies in the folders of phases is counted, and read by nothing that is made from a reference
-    tables = [(name, file) for name, file in TABLES.items() if "*" not in file and (reference / name).exists()]
+    tables = [(name, file) for name, file in TABLES.items() if (reference / name).exists()]
+    beside_models = [name for name, file in tables if "*" in file]  # read by nothing but the next reference
+    tables = [(name, file) for name, file in tables if "*" not in file]
     with atomic_directory(results / "restored") as partial:
         for run in reference.glob("*/seed=*"):
             shutil.copytree(run, partial / run.relative_to(reference), copy_function=shutil.copyfile)
@@ -55,7 +56,9 @@ def restore(reference, results):
             if not registered.exists():  # only metrics are at hand
                 registered.write_text("{}")
         taken = {"s": 3600 * record["job_hours"], "cpu_time": "NA", "max_rss": "NA"}
-        (partial / "logs").mkdir()
+        (partial / PUT_BACK).mkdir(parents=True)
+        for name in beside_models:
+            shutil.copyfile(reference / name, partial / PUT_BACK / name)
         (partial / "logs/restored.benchmark.jsonl").write_text(json.dumps(taken) + "\n")
         now = time.time_ns()
         for path in partial.rglob("*"):

@@ -12,7 +12,7 @@ from synthetic_evaluations import write_evaluations
 
 from replication.claim_registry import load_claims
 from replication.claims import measure_all, read_results, verdicts
-from replication.reference import SAME_IN_ALL, TABLES, files_of, origin, table_of
+from replication.reference import SAME_IN_ALL, files_of, origin, table_of
 from replication.restore import restore
 
 ROOT = Path(__file__).parents[1]
@@ -124,7 +124,7 @@ def test_tables_of_all_runs_name_run_and_phase(results):
     for folder, steps in rows.items():
         (results / folder).mkdir(parents=True)
         (results / folder / "training_counts.csv").write_text(f"samples,steps\n9,{steps}\n")
-    table = table_of(results, TABLES["training_counts.csv"]).sort_values(["experiment", "seed", "phase"])
+    table = table_of(results, "training_counts.csv").sort_values(["experiment", "seed", "phase"])
     assert table[["experiment", "seed", "steps"]].to_numpy().tolist() == [
         ["c_sft", 0, "3"],
         ["c_sft", 0, "7"],
@@ -132,7 +132,7 @@ def test_tables_of_all_runs_name_run_and_phase(results):
         ["sft", 1, "5"],
     ]
     assert table["phase"].tolist()[0] == 1 and table["phase"].isna().sum() == 3
-    assert table_of(results, TABLES["supervision.csv"]) is None
+    assert table_of(results, "supervision.csv") is None
 
 
 def test_figures_and_discard_pools_are_copied(results, tmp_path):
@@ -179,6 +179,10 @@ def test_what_is_put_back_gives_the_same_reference_again(results, tmp_path):
         ("dpo", 1, "metric,value\nyield,1e-3\n"),
     ):
         (results / f"{experiment}/seed={seed}/supervision.csv").write_text(text)
+    beside_models = ("c_sft/seed=0/model", "c_sft/seed=0/phase=1/model", "sft/seed=1/model")
+    for steps, folder in enumerate(beside_models):
+        (results / folder).mkdir(parents=True)
+        (results / folder / "training_counts.csv").write_text(f"samples,steps\n9,{steps}\n")
     assert reference(results, tmp_path / "first").returncode == 0
     put_back = tmp_path / "again/full"
     (put_back / "candidates/seed=0").mkdir(parents=True)
@@ -191,6 +195,21 @@ def test_what_is_put_back_gives_the_same_reference_again(results, tmp_path):
     shutil.copyfile(results / "claims.csv", put_back / "claims.csv")
     assert reference(put_back, tmp_path / "second").returncode == 0
     assert files_below(tmp_path / "second") == files_below(tmp_path / "first")
+    assert not list(put_back.glob("**/model")), "there is no model"
+
+    one_more = put_back / "sft/seed=2/model"  # its counts join those that were put back; a run made anew has its own
+    one_more.mkdir(parents=True)
+    (one_more / "training_counts.csv").write_text("samples,steps\n9,7\n")
+    (put_back / "sft/seed=1/model").mkdir()
+    (put_back / "sft/seed=1/model/training_counts.csv").write_text("samples,steps\n9,8\n")
+    counts = table_of(put_back, "training_counts.csv")
+    assert counts[["experiment", "seed", "steps"]].astype(str).to_numpy().tolist() == [
+        ["c_sft", "0", "0"],
+        ["c_sft", "0", "1"],
+        ["sft", "1", "8"],
+        ["sft", "2", "7"],
+    ]
+    assert counts["phase"].fillna(0).tolist() == [0, 1, 0, 0]
 
 
 def test_what_is_put_back_is_of_one_age_and_metrics_alone_judge_nothing(results, tmp_path):
