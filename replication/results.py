@@ -147,10 +147,10 @@ def runs(metrics, method, metric):
 def mean_over_runs(values, models):
     """(mean, low, high, number of runs) of one series over seeds; runs of one base model are one cluster."""
     values = values.dropna()
-    values = pd.Series(without_rounding_errors(values), values.index)
     if values.empty:
         return np.nan, np.nan, np.nan, 0
-    return values.mean(), *cluster_bootstrap_ci(values, models[values.index]), len(values)
+    summary = without_rounding_errors([values.mean(), *cluster_bootstrap_ci(values, models[values.index])])
+    return *map(float, summary), len(values)
 
 
 def pooled(metrics, metric, by):
