@@ -79,7 +79,7 @@ def paired_bootstrap_ci(before, after, clusters, level=LEVEL, repetitions=REPETI
 
 def without_rounding_errors(values):
     """`values` to ten digits: means and differences of equal counts are ties again, and a change of nothing is 0."""
-    return np.round(np.asarray(values, float), 10)
+    return np.round(np.asarray(values, float), 10) + 0.0  # no zero is negative
 
 
 def rank_correlation_ci(x, y, level=LEVEL, repetitions=REPETITIONS, seed=0):
