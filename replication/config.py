@@ -134,11 +134,11 @@ def _check_places(overrides, groups):
             raise SystemExit(f"The override {override!r} has no place: no experiment has a value called {key!r}.")
 
 
-def _check_arm(config, overrides):
-    """Raises SystemExit where an override would undo what an arm, an experiment whose file extends another's, is there to show."""
+def _check_arm(config, changed, overrides):
+    """Raises SystemExit where an override, in `changed`, undoes what an arm, an experiment whose file extends another's, is there to
+    show."""
     own = OmegaConf.to_container(OmegaConf.load(CONFIGS / "experiment" / f"{config.chosen.experiment}.yaml"))
     if any(parent in _names("experiment") for parent in own.get("defaults", [])):
-        changed = OmegaConf.merge(config, OmegaConf.from_dotlist(overrides))
         for key in (override.split("=")[0] for override in overrides):
             if _sets(own, key) and OmegaConf.select(config, key) != OmegaConf.select(changed, key):
                 raise SystemExit(
@@ -160,9 +160,10 @@ def _compose(name, overrides=(), **groups):
     applicable = [override for override in overrides if _has(config, override.split("=")[0])]
     if not applicable:
         return config
+    changed = OmegaConf.merge(config, OmegaConf.from_dotlist(applicable))
     if name == "experiment":
-        _check_arm(config, applicable)
-    return OmegaConf.merge(config, OmegaConf.from_dotlist(applicable))
+        _check_arm(config, changed, applicable)
+    return changed
 
 
 @cache

@@ -88,8 +88,9 @@ def table_of(results, name):
         rows = rows.assign(**{name: pd.to_numeric(rows[name]) for name in ("seed", "phase") if name in rows})
         own = {run for frame in frames for run in zip(frame["experiment"], frame["seed"], strict=True)}
         frames.append(rows[[run not in own for run in zip(rows["experiment"], rows["seed"], strict=True)]])
-        return pd.concat(frames).sort_values(["experiment", "seed"], kind="stable", ignore_index=True)
-    return pd.concat(frames, ignore_index=True) if frames else None
+    if not frames:
+        return None
+    return pd.concat(frames).sort_values(["experiment", "seed"], kind="stable", ignore_index=True)
 
 
 def files_of(results, judged):

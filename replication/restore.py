@@ -38,12 +38,14 @@ def restore(reference, results):
         )
     record = json.loads((reference / "provenance.json").read_text())
     tables = [(name, file) for name, file in TABLES.items() if (reference / name).exists()]
-    beside_models = [name for name, file in tables if "*" in file]  # read by nothing but the next reference
-    tables = [(name, file) for name, file in tables if "*" not in file]
     with atomic_directory(results / "restored") as partial:
         for run in reference.glob("*/seed=*"):
             shutil.copytree(run, partial / run.relative_to(reference), copy_function=shutil.copyfile)
+        (partial / PUT_BACK).mkdir(parents=True)
         for name, file in tables:
+            if "*" in file:  # beside models; read by nothing but the next reference
+                shutil.copyfile(reference / name, partial / PUT_BACK / name)
+                continue
             for folder, rows in _by_run(reference / name):
                 (partial / folder / file).parent.mkdir(parents=True, exist_ok=True)
                 rows.to_csv(partial / folder / file, index=False)
@@ -56,9 +58,6 @@ def restore(reference, results):
             if not registered.exists():  # only metrics are at hand
                 registered.write_text("{}")
         taken = {"s": 3600 * record["job_hours"], "cpu_time": "NA", "max_rss": "NA"}
-        (partial / PUT_BACK).mkdir(parents=True)
-        for name in beside_models:
-            shutil.copyfile(reference / name, partial / PUT_BACK / name)
         (partial / "logs/restored.benchmark.jsonl").write_text(json.dumps(taken) + "\n")
         now = time.time_ns()
         for path in partial.rglob("*"):

@@ -36,6 +36,11 @@ def paper_model(metrics):
     return next((model for model, family in RUNS_OF.items() if family in families), "janus_pro_7b")
 
 
+def is_of_the_paper(metrics):
+    """Whether any of the runs is of a model that the paper trains."""
+    return family_of(metrics["model"]).isin(RUNS_OF.values()).any()
+
+
 def ours(metrics, method, subtask, metric):
     """(value, n) over all runs: their mean, and the images of all; (nan, 0) where there is none."""
     rows = metrics[(metrics[["method", "subtask", "metric"]] == [method, subtask, metric]).all(axis=1)]
@@ -97,6 +102,6 @@ def compared(metrics, metric, methods):
         [table.replace({"subtask": {"overall": f"overall_{name}"}}) for name, table in tables.items()],
         ignore_index=True,
     )
-    if not family_of(metrics["model"]).isin(RUNS_OF.values()).any():
+    if not is_of_the_paper(metrics):
         cells["paper"] = np.nan
     return cells[(cells["metric"] == metric) & cells["method"].isin(methods)].reset_index(drop=True)

@@ -160,9 +160,9 @@ def test_arms_are_compared_with_their_plain_training_run_by_run(metrics):
         for metric in interventions.CHANGES:
             paired = 100 * (overall(metrics, arm, metric) - overall(metrics, plain, metric))
             row = means.loc[(arm, metric)]
-            assert row["difference"] == pytest.approx(paired.mean(), abs=1e-9)
+            assert row["difference"] == pytest.approx(paired.mean(), abs=1e-10)
             expected = cluster_bootstrap_ci(paired, models)
-            assert row[["difference_low", "difference_high"]].tolist() == pytest.approx(list(expected), abs=1e-9)
+            assert row[["difference_low", "difference_high"]].tolist() == pytest.approx(list(expected), abs=1e-10)
             change = 100 * (overall(metrics, arm, metric) - overall(metrics, "pretrained", metric))
             assert row["value"] == pytest.approx(change.mean())
 

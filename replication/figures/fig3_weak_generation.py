@@ -9,7 +9,7 @@ models pooled.
 import numpy as np
 import pandas as pd
 
-from replication.families import by_family, family_label, family_of, pooled_by_family, read_families
+from replication.families import by_family, family_label, pooled_by_family, read_families
 from replication.results import (
     is_group,
     of_benchmarks,
@@ -19,7 +19,7 @@ from replication.results import (
     strata_of,
     subtasks_of,
 )
-from replication.side_by_side import RUNS_OF, paper_model
+from replication.side_by_side import is_of_the_paper, paper_model
 from replication.style import PAPER_COLOR, PAPER_MODELS, WIDTH, panel, plt, save, two_lines
 
 SHADES = ("#9A9A9A", "#BDBDBD", "#DDDDDD", "#F0DDB0", "#BFDDF0")
@@ -109,7 +109,7 @@ def draw(metrics):
         points = rows[rows["checked_by"] == checked_by]
         x = points["group"].map(list(PAPER_TASKS).index) + points["model"].map(offsets)
         draw_published(right, points, checked_by, x)
-        if of_benchmarks(metrics) and family_of(metrics["model"]).isin(RUNS_OF.values()).any():
+        if of_benchmarks(metrics) and is_of_the_paper(metrics):
             same = (
                 points[points["model"] == PAPER_NAMES[paper_model(metrics)]]
                 .set_index("group")

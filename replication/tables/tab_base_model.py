@@ -15,7 +15,7 @@ from replication.tables.writing import save_table
 
 # Criteria of a credible unified model, in shares: understanding sound, generation clearly between chance and
 # saturation, tokenizer not the limit, verdicts neither all yes nor all no.
-LIMITS = {  # assumption: ours; a model that understands well, generates about as well as it does not, and rejects some and not all
+LIMITS = {  # assumption: ours, the paper has none
     ("understanding_balanced_accuracy", "overall"): (0.85, 1.0),
     ("generation", "overall"): (0.25, 0.65),
     ("reconstruction", "overall"): (0.97, 1.0),
