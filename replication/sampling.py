@@ -8,15 +8,21 @@ import hashlib
 from typing import NamedTuple
 
 import torch
+import torch._inductor.config as inductor
 from torch.nn.functional import log_softmax
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import StaticLayer
 
+from replication.one_query import SideBySideLayer, grouped, side_by_side_attention
+
 CACHE_MULTIPLE = 16  # lengths of the cache, so that batches with other prompts find it (and its compiled step) again
-CACHE_PARTS = (
-    4  # a compiled step reads the parts that are written to: more of them read less, but each is compiled by itself
-)
+CACHE_PARTS = 4  # a compiled step on a GPU reads those written to: more of them read less, but each is compiled
 COMPILED_SHAPES = 64  # of one function; at torch's own limit of 8 it goes on uncompiled
+ON_PROCESSORS = {
+    "freezing": True,  # weights are constants, packed for products and convolutions
+    "cpp.enable_concat_linear": True,  # products of the same input are one
+    "realize_opcount_threshold": 12,  # a rotated query or key is stored, its sines are not computed anew for each use
+}
 
 
 class Samples(NamedTuple):
@@ -99,13 +105,20 @@ def cache_length(tokens):
 def compile_for_inference(function, device, cuda_graphs=False):
     """`function` through torch.compile, for every shape of its inputs anew.
 
-    On a processor the weights are frozen in, packed for products and convolutions: changes of them are not seen afterwards.
-    cuda_graphs: replay it as one CUDA graph on a GPU.
+    On a processor the weights are frozen in: changes of them are not seen afterwards. cuda_graphs: replay it as one CUDA graph
+    on a GPU.
     """
     torch._dynamo.config.recompile_limit = COMPILED_SHAPES
     torch._dynamo.config.capture_scalar_outputs = True
-    options = {"freezing": True} if device.type == "cpu" else {"triton.cudagraphs": cuda_graphs}
-    return torch.compile(function, dynamic=False, options=options)
+    if device.type != "cpu":
+        return torch.compile(function, dynamic=False, options={"triton.cudagraphs": cuda_graphs})
+    compiled = torch.compile(function, dynamic=False)
+
+    def frozen(*inputs):
+        with inductor.patch(ON_PROCESSORS):  # options of torch.compile are not asked when a function is traced
+            return compiled(*inputs)
+
+    return frozen
 
 
 class WrittenLayer(StaticLayer):
@@ -113,6 +126,12 @@ class WrittenLayer(StaticLayer):
     would be paid for and masked."""
 
     read = None
+
+    def begin(self, prompt, prompt_of_row):
+        """Empty the layer but for the keys and values of the prompt of each row."""
+        length = prompt.keys.shape[2]
+        self.cumulative_length.fill_(length)
+        self.keys[:, :, :length], self.values[:, :, :length] = prompt.keys[prompt_of_row], prompt.values[prompt_of_row]
 
     def update(self, key_states, value_states, *args, **kwargs):
         keys, values = super().update(key_states, value_states, *args, **kwargs)
@@ -125,11 +144,13 @@ class ImageSampler:
 
     The ends of rows are read and not drawn: they take no random number and have no likelihood.
     compiled: run the one-token step and the draw through torch.compile (CUDA graphs on a GPU). It costs seconds to compile
-    for each shape of a batch, and is worth it from some ten thousand images on; the codes are the same, up to rounding.
+    for each shape of a batch, and is worth it from some ten thousand images on; the codes are the same, up to rounding. On a
+    processor a compiled step attends as `one_query` has it.
     """
 
     def __init__(self, unified, compiled):
         self.unified, self.compiled = unified, compiled
+        self.side_by_side = compiled and unified.model.device.type == "cpu"
         self.cache = None
         self.next_logits, self.draw_codes = self._next_logits, draw_codes
         if compiled:
@@ -155,17 +176,21 @@ class ImageSampler:
             )
         guided, num_steps, row_length = guidance_scale != 1, self.unified.codes_per_image, self.unified.row_length
         embeddings = self.unified.code_table()
-        rows = torch.as_tensor(prompt_of_image, device=input_ids.device)
+        groups = torch.as_tensor(prompt_of_image, device=input_ids.device)
+        order = torch.arange(len(groups), device=input_ids.device)
+        if self.side_by_side:
+            order, groups = grouped(groups)
+        groups = groups[None]
         prompts = torch.stack([input_ids, attention_mask], dim=1)
         if guided:
             unconditional = torch.stack([unconditional_ids, attention_mask], dim=1)
             unconditional, row_of_prompt = unconditional.unique(dim=0, return_inverse=True)
-            rows = torch.cat([rows, row_of_prompt[rows] + len(prompts)])
+            groups = torch.cat([groups, row_of_prompt[groups] + len(prompts)])
             prompts = torch.cat([prompts, unconditional])
         read = num_steps + (num_steps - 1) // row_length
-        logits, mask = self._read_prompts(prompts[:, 0], prompts[:, 1], rows, read)
+        logits, mask = self._read_prompts(prompts[:, 0], prompts[:, 1], groups, len(order) // groups.shape[1], read)
 
-        seeds = torch.as_tensor(seeds, device=input_ids.device)
+        seeds = torch.as_tensor(seeds, device=input_ids.device)[order]
         steps = torch.arange(num_steps, device=input_ids.device)
         columns = torch.arange(mask.shape[1], device=input_ids.device)
         part = cache_length(-(-mask.shape[1] // CACHE_PARTS)) if self.compiled else CACHE_MULTIPLE
@@ -179,41 +204,58 @@ class ImageSampler:
                 for token in tokens:
                     end += 1
                     written = min(-(-end // part) * part, mask.shape[1])
-                    for layer in self.cache.layers:
-                        layer.read = written
-                    visible = (mask & (columns < end))[:, :written]
-                    position = visible.sum(dim=-1, keepdim=True) - 1
-                    logits = self.next_logits(embeddings[token][:, None], visible[:, None, None], position, self.cache)
+                    if self.side_by_side:
+                        written = max(end, prompts.shape[2] + 2)  # of one position, a compiler would make another step
+                    logits = self._step(embeddings[token][:, None], (mask & (columns < end))[:, :written])
             drawn.append(self.draw_codes(logits, seeds, steps[step], guidance_scale, temperature))
         codes, log_probs, sampling_log_probs = map(torch.stack, zip(*drawn, strict=True))
-        return Samples(codes.T.contiguous(), log_probs.sum(dim=0), sampling_log_probs.sum(dim=0))
+        order = order.argsort()
+        return Samples(codes.T[order], log_probs.sum(dim=0)[order], sampling_log_probs.sum(dim=0)[order])
 
-    def _read_prompts(self, input_ids, attention_mask, rows, number):
-        """Logits of the first code of `rows`, and the mask (rows, cache length) of what they may see once `number` tokens
-        of an image are written; the prompts' keys and values are left in the cache."""
+    def _read_prompts(self, input_ids, attention_mask, groups, images, number):
+        """Logits of the first code of all rows, and the mask (rows, positions) of what they may see once `number` tokens of
+        an image are written; the prompts' keys and values are left in the cache.
+
+        groups: (halves, G) prompts, each with `images` images; the rows of a half are G for the first image, and so on.
+        """
         language_model = self.unified.language_model
         read = DynamicCache(config=language_model.config)
+        rows = groups.repeat(1, images).flatten()
         hidden_states = language_model(
             input_ids=input_ids,
             attention_mask=attention_mask,
             position_ids=position_ids(attention_mask),
             past_key_values=read,
         ).last_hidden_state[rows, -1]
-        length = input_ids.shape[1]
-        width = cache_length(length + number)
+        positions = width = cache_length(input_ids.shape[1] + number)
+        if self.side_by_side:
+            positions, width = input_ids.shape[1] + number, number
         if self.cache is None or self.cache.layers[0].keys.shape[::2] != (len(rows), width):
-            self.cache = Cache(layers=[WrittenLayer(width) for _ in read.layers])
+            layer_class = SideBySideLayer if self.side_by_side else WrittenLayer
+            self.cache = Cache(layers=[layer_class(width) for _ in read.layers])
             keys = read.layers[0].keys
             self.cache.early_initialization(len(rows), keys.shape[1], keys.shape[3], keys.dtype, keys.device)
         for layer, prompt in zip(self.cache.layers, read.layers, strict=True):
-            layer.keys[:, :, :length] = prompt.keys[rows]
-            layer.values[:, :, :length] = prompt.values[rows]
-            layer.cumulative_length.fill_(length)
-        mask = torch.cat([attention_mask, attention_mask.new_ones(len(input_ids), width - length)], dim=1)
-        return self.unified.code_logits(hidden_states).float(), mask[rows].bool()
+            layer.begin(prompt, groups if self.side_by_side else rows)
+        mask = attention_mask.new_ones(len(input_ids), positions)
+        mask[:, : input_ids.shape[1]] = attention_mask
+        mask = mask.bool().T[:, rows].T  # rows lie side by side in memory
+        return self.unified.code_logits(hidden_states).float(), mask
+
+    def _step(self, inputs_embeds, visible):
+        """Logits (rows, V) after one more image token; each row sees what is `visible`, (rows, S), of S positions of the cache."""
+        position = visible.sum(dim=-1, keepdim=True) - 1
+        visible = visible[:, None, None]
+        if self.side_by_side:
+            torch._dynamo.mark_dynamic(visible, 3)
+            with side_by_side_attention(self.unified.language_model):
+                return self.next_logits(inputs_embeds, visible, position, self.cache)
+        for layer in self.cache.layers:
+            layer.read = visible.shape[3]
+        return self.next_logits(inputs_embeds, visible, position, self.cache)
 
     def _next_logits(self, inputs_embeds, attention_mask, position_ids, cache):
-        """Logits (rows, V) after one more image token; the cache takes its keys and values in place."""
+        """What is compiled of `_step`; the cache takes keys and values in place."""
         hidden_states = self.unified.language_model(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
