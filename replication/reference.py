@@ -34,7 +34,8 @@ TABLES = {  # of all runs: the file to write, and the file of a run
 
 def processor():
     """Name of the processor; what the system calls it where Linux does not say."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()
 

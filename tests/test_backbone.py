@@ -178,6 +178,9 @@ def test_another_cache_draws_the_same_and_compiled_weights_are_frozen_in(model, 
     same_images(model, compiled)
     compiled.sampler.cache = None  # the next has the same shape, so that the step is not compiled again
     prompts, images = same_images(model, compiled)
+    layers = compiled.sampler.cache.layers
+    written = {int(layer.cumulative_length) for layer in layers}
+    assert written == {model.codes_per_image - 1}  # the last code is not read
     with torch.no_grad():
         logits = [asked.alignment_logits(images, prompts) for asked in (model, compiled)]
         torch.testing.assert_close(*logits, atol=1e-3, rtol=1e-5)
