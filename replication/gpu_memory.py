@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import torch
 
+from replication.image_cache import cache_length
 from replication.models.worded import DECODED_AT_ONCE
-from replication.sampling import cache_length
 
 ASKED_AT_ONCE = 32  # images (replication/verdicts.py, which a training does not depend on)
 GB = 1e9

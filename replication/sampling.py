@@ -8,15 +8,11 @@ import hashlib
 from typing import NamedTuple
 
 import torch
-import torch._inductor.config as inductor
 from torch.nn.functional import log_softmax
-from transformers import Cache, DynamicCache
-from transformers.cache_utils import StaticLayer
+from transformers import DynamicCache
 
-from replication.one_query import SideBySideLayer, grouped, side_by_side_attention
+from replication.image_cache import RowAfterRow, SideBySide
 
-CACHE_MULTIPLE = 16  # lengths of the cache, so that batches with other prompts find it (and its compiled step) again
-CACHE_PARTS = 4  # a compiled step on a GPU reads those written to: more of them read less, but each is compiled
 COMPILED_SHAPES = 64  # of one function; at torch's own limit of 8 it goes on uncompiled
 ON_PROCESSORS = {
     "freezing": True,  # weights are constants, packed for products and convolutions
@@ -97,11 +93,6 @@ def places_of_codes(number, row_length):
     return codes + codes // row_length
 
 
-def cache_length(tokens):
-    """`tokens`, rounded up to a length that a cache has."""
-    return -(-tokens // CACHE_MULTIPLE) * CACHE_MULTIPLE
-
-
 def compile_for_inference(function, device, cuda_graphs=False):
     """`function` through torch.compile, for every shape of its inputs anew.
 
@@ -115,32 +106,14 @@ def compile_for_inference(function, device, cuda_graphs=False):
     compiled = torch.compile(function, dynamic=False)
 
     def frozen(*inputs):
-        with inductor.patch(ON_PROCESSORS):  # options of torch.compile are not asked when a function is traced
+        with torch._inductor.config.patch(ON_PROCESSORS):  # options of torch.compile are not asked in tracing
             return compiled(*inputs)
 
     return frozen
 
 
-class WrittenLayer(StaticLayer):
-    """A layer of a static cache whose first `read` positions are all that a step reads: attention over what is not yet written
-    would be paid for and masked."""
-
-    read = None
-
-    def begin(self, prompt, prompt_of_row):
-        """Empty the layer but for the keys and values of the prompt of each row."""
-        length = prompt.keys.shape[2]
-        self.cumulative_length.fill_(length)
-        self.keys[:, :, :length], self.values[:, :, :length] = prompt.keys[prompt_of_row], prompt.values[prompt_of_row]
-
-    def update(self, key_states, value_states, *args, **kwargs):
-        keys, values = super().update(key_states, value_states, *args, **kwargs)
-        return keys[:, :, : self.read], values[:, :, : self.read]
-
-
 class ImageSampler:
-    """Samples image codes of an `AutoregressiveModel`; keeps one key-value cache, and uses it again for batches of the same
-    shape.
+    """Samples image codes of an `AutoregressiveModel`.
 
     The ends of rows are read and not drawn: they take no random number and have no likelihood.
     compiled: run the one-token step and the draw through torch.compile (CUDA graphs on a GPU). It costs seconds to compile
@@ -149,12 +122,12 @@ class ImageSampler:
     """
 
     def __init__(self, unified, compiled):
-        self.unified, self.compiled = unified, compiled
-        self.side_by_side = compiled and unified.model.device.type == "cpu"
-        self.cache = None
+        device = unified.model.device
+        self.unified = unified
+        self.images = SideBySide() if compiled and device.type == "cpu" else RowAfterRow(compiled)
         self.next_logits, self.draw_codes = self._next_logits, draw_codes
         if compiled:
-            self.next_logits = compile_for_inference(self._next_logits, unified.model.device, cuda_graphs=True)
+            self.next_logits = compile_for_inference(self._next_logits, device, cuda_graphs=True)
             self.draw_codes = torch.compile(draw_codes, dynamic=False)
 
     @torch.no_grad()
@@ -176,10 +149,7 @@ class ImageSampler:
             )
         guided, num_steps, row_length = guidance_scale != 1, self.unified.codes_per_image, self.unified.row_length
         embeddings = self.unified.code_table()
-        groups = torch.as_tensor(prompt_of_image, device=input_ids.device)
-        order = torch.arange(len(groups), device=input_ids.device)
-        if self.side_by_side:
-            order, groups = grouped(groups)
+        order, groups = self.images.arranged(torch.as_tensor(prompt_of_image, device=input_ids.device))
         groups = groups[None]
         prompts = torch.stack([input_ids, attention_mask], dim=1)
         if guided:
@@ -187,13 +157,14 @@ class ImageSampler:
             unconditional, row_of_prompt = unconditional.unique(dim=0, return_inverse=True)
             groups = torch.cat([groups, row_of_prompt[groups] + len(prompts)])
             prompts = torch.cat([prompts, unconditional])
-        read = num_steps + (num_steps - 1) // row_length
+        read = (
+            num_steps - 1 + (num_steps - 1) // row_length
+        )  # all codes but the last, and the ends of rows but the last
         logits, mask = self._read_prompts(prompts[:, 0], prompts[:, 1], groups, len(order) // groups.shape[1], read)
 
         seeds = torch.as_tensor(seeds, device=input_ids.device)[order]
         steps = torch.arange(num_steps, device=input_ids.device)
         columns = torch.arange(mask.shape[1], device=input_ids.device)
-        part = cache_length(-(-mask.shape[1] // CACHE_PARTS)) if self.compiled else CACHE_MULTIPLE
         drawn, end = [], prompts.shape[2]
         for step in range(num_steps):
             if drawn:
@@ -203,20 +174,20 @@ class ImageSampler:
                     tokens.append(torch.full_like(tokens[0], self.unified.num_codes))
                 for token in tokens:
                     end += 1
-                    written = min(-(-end // part) * part, mask.shape[1])
-                    if self.side_by_side:
-                        written = max(end, prompts.shape[2] + 2)  # of one position, a compiler would make another step
-                    logits = self._step(embeddings[token][:, None], (mask & (columns < end))[:, :written])
+                    visible = self.images.visible(mask & (columns < end), end)
+                    position = visible.sum(dim=-1)[:, 0] - 1
+                    with self.images.attention(self.unified.language_model):
+                        logits = self.next_logits(embeddings[token][:, None], visible, position, self.images.cache)
             drawn.append(self.draw_codes(logits, seeds, steps[step], guidance_scale, temperature))
         codes, log_probs, sampling_log_probs = map(torch.stack, zip(*drawn, strict=True))
         order = order.argsort()
         return Samples(codes.T[order], log_probs.sum(dim=0)[order], sampling_log_probs.sum(dim=0)[order])
 
-    def _read_prompts(self, input_ids, attention_mask, groups, images, number):
-        """Logits of the first code of all rows, and the mask (rows, positions) of what they may see once `number` tokens of
+    def _read_prompts(self, input_ids, attention_mask, groups, images, tokens):
+        """Logits of the first code of all rows, and the mask (rows, positions) of what they may see once `tokens` tokens of
         an image are written; the prompts' keys and values are left in the cache.
 
-        groups: (halves, G) prompts, each with `images` images; the rows of a half are G for the first image, and so on.
+        groups: (halves, G) prompts, each with `images` images; rows are as of `ImageCache`.
         """
         language_model = self.unified.language_model
         read = DynamicCache(config=language_model.config)
@@ -227,35 +198,15 @@ class ImageSampler:
             position_ids=position_ids(attention_mask),
             past_key_values=read,
         ).last_hidden_state[rows, -1]
-        positions = width = cache_length(input_ids.shape[1] + number)
-        if self.side_by_side:
-            positions, width = input_ids.shape[1] + number, number
-        if self.cache is None or self.cache.layers[0].keys.shape[::2] != (len(rows), width):
-            layer_class = SideBySideLayer if self.side_by_side else WrittenLayer
-            self.cache = Cache(layers=[layer_class(width) for _ in read.layers])
-            keys = read.layers[0].keys
-            self.cache.early_initialization(len(rows), keys.shape[1], keys.shape[3], keys.dtype, keys.device)
-        for layer, prompt in zip(self.cache.layers, read.layers, strict=True):
-            layer.begin(prompt, groups if self.side_by_side else rows)
+        positions = self.images.begin(read, groups, images, tokens)
         mask = attention_mask.new_ones(len(input_ids), positions)
         mask[:, : input_ids.shape[1]] = attention_mask
         mask = mask.bool().T[:, rows].T  # rows lie side by side in memory
         return self.unified.code_logits(hidden_states).float(), mask
 
-    def _step(self, inputs_embeds, visible):
-        """Logits (rows, V) after one more image token; each row sees what is `visible`, (rows, S), of S positions of the cache."""
-        position = visible.sum(dim=-1, keepdim=True) - 1
-        visible = visible[:, None, None]
-        if self.side_by_side:
-            torch._dynamo.mark_dynamic(visible, 3)
-            with side_by_side_attention(self.unified.language_model):
-                return self.next_logits(inputs_embeds, visible, position, self.cache)
-        for layer in self.cache.layers:
-            layer.read = visible.shape[3]
-        return self.next_logits(inputs_embeds, visible, position, self.cache)
-
     def _next_logits(self, inputs_embeds, attention_mask, position_ids, cache):
-        """What is compiled of `_step`; the cache takes keys and values in place."""
+        """Logits (rows, V) after one more image token, (rows, 1, hidden), at `position_ids` (rows, 1); each row sees what
+        `attention_mask` has of the cache, (rows, 1, 1, S), which takes its keys and values in place."""
         hidden_states = self.unified.language_model(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,

@@ -20,7 +20,7 @@ from scipy.stats import chisquare, kstest, pearsonr
 from settings import FAMILIES, MODEL
 from torch.nn.functional import log_softmax
 
-from replication import one_query
+from replication import image_cache
 from replication.models.emu3 import Emu3Model
 from replication.models.interface import load_model
 from replication.models.janus import JanusModel
@@ -123,11 +123,11 @@ def test_prompts_are_read_once_and_the_unconditional_one_once_per_length(model):
 @pytest.mark.parametrize("family", AUTOREGRESSIVE, indirect=True)
 def test_the_cache_is_used_again_for_batches_of_the_same_shape(model):
     model.sample_images(PROMPTS, [0, 1, 2], 1.0, 1.0)
-    cache = model.sampler.cache
+    cache = model.sampler.images.cache
     again, _ = model.sample_images(PROMPTS[::-1], [5, 4, 3], 1.0, 1.0)
-    assert model.sampler.cache is cache
+    assert model.sampler.images.cache is cache
     model.sample_images(PROMPTS[:2], [0, 1], 1.0, 1.0)
-    assert model.sampler.cache is not cache
+    assert model.sampler.images.cache is not cache
     fresh, _ = model.sample_images(PROMPTS[::-1], [5, 4, 3], 1.0, 1.0)
     assert (again == fresh).all()  # nothing of the first batch was left in the cache
 
@@ -174,11 +174,11 @@ def test_compiled_sampling_draws_the_same_images(model, compiled):
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["janus"], indirect=True)
 def test_another_cache_draws_the_same_and_compiled_weights_are_frozen_in(model, compiled, monkeypatch):
-    monkeypatch.setattr(one_query, "VECTOR", 2)  # images share what is read of their prompts
+    monkeypatch.setattr(image_cache, "VECTOR", 2)  # images share what is read of their prompts
     same_images(model, compiled)
-    compiled.sampler.cache = None  # the next has the same shape, so that the step is not compiled again
+    compiled.sampler.images.cache = None  # the next has the same shape, so that the step is not compiled again
     prompts, images = same_images(model, compiled)
-    layers = compiled.sampler.cache.layers
+    layers = compiled.sampler.images.cache.layers
     written = {int(layer.cumulative_length) for layer in layers}
     assert written == {model.codes_per_image - 1}  # the last code is not read
     with torch.no_grad():

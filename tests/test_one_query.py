@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from replication import one_query
-from replication.one_query import SideBySideLayer, attend, grouped, side_by_side_attention
+from replication import image_cache
+from replication.image_cache import SideBySide, SideBySideLayer
+from replication.one_query import attend, side_by_side_attention
 
 LENGTH, WRITTEN, HEAD_DIM = 4, 3, 5  # of a prompt, of an image so far, of a head
 
@@ -69,9 +70,9 @@ def test_rows_lie_side_by_side_and_nothing_is_marked_as_a_weight():
     ],
 )
 def test_images_of_a_prompt_lie_as_far_apart_as_there_are_prompts(prompt_of_image, order, prompts, monkeypatch):
-    monkeypatch.setattr(one_query, "VECTOR", 2)
+    monkeypatch.setattr(image_cache, "VECTOR", 2)
     images = torch.tensor(prompt_of_image)
-    found, groups = grouped(images)
+    found, groups = SideBySide().arranged(images)
     assert found.tolist() == order and groups.tolist() == prompts
     assert (images[found] == groups.repeat(len(images) // len(groups))).all()
 
