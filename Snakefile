@@ -6,6 +6,7 @@ min_version("9.20")
 report: "rules/captions/workflow.rst"
 
 
+include: "rules/scheduler.smk"
 include: "rules/common.smk"
 include: "rules/base.smk"
 include: "rules/downloads.smk"
@@ -26,13 +27,6 @@ include: "rules/understanding.smk"
 include: "rules/paper.smk"
 include: "rules/compared.smk"
 include: "rules/families.smk"
-
-
-onstart:
-    # With a limit of jobs per second, Snakemake looks at all inputs of all ready jobs again every second, once for each job so
-    # far: a third of a core in the default run, two fifths in that of `full`. For a cluster the limit stays.
-    if workflow.local_exec:
-        workflow.scheduler.job_rate_limiter = None
 
 
 rule paper_figures:

@@ -38,12 +38,14 @@ PHASES = (
 PRELOADED = ("python", "-m", "replication.preloaded") if sys.platform == "linux" else ()
 
 
-def run(folder, *command):
+def run(folder, *command, timeout=None):
     """Run one of the environment's commands in `folder`; output and errors come back together."""
     environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
     environment.pop("PYTHONPATH", None)
     text = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.run([BIN / command[0], *command[1:]], cwd=folder, env=environment, check=False, **text)
+    return subprocess.run(
+        [BIN / command[0], *command[1:]], cwd=folder, env=environment, check=False, timeout=timeout, **text
+    )
 
 
 def copy_repository(folder):
@@ -206,6 +208,13 @@ def test_files_stay_small():
     for pattern, limit in limits.items():
         for path in ROOT.glob(pattern):
             assert len(path.read_text().splitlines()) <= limit, path
+
+
+def test_local_jobs_are_not_limited_per_second(tmp_path):
+    """With a limit of one job per hour, Snakemake would end an hour after its only job."""
+    command = ["snakemake", "--cores", "2", "--max-jobs-per-timespan", "1/1h", "--until", "prompts"]
+    done = run(copy_repository(tmp_path), *command, *SMOKE, timeout=120)
+    assert done.returncode == 0 and "Finished jobid" in done.stdout, done.stdout
 
 
 def test_the_default_plan(default_plan):
