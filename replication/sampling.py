@@ -157,10 +157,9 @@ class ImageSampler:
             unconditional, row_of_prompt = unconditional.unique(dim=0, return_inverse=True)
             groups = torch.cat([groups, row_of_prompt[groups] + len(prompts)])
             prompts = torch.cat([prompts, unconditional])
-        read = (
-            num_steps - 1 + (num_steps - 1) // row_length
-        )  # all codes but the last, and the ends of rows but the last
-        logits, mask = self._read_prompts(prompts[:, 0], prompts[:, 1], groups, len(order) // groups.shape[1], read)
+        images = len(order) // groups.shape[1]
+        read = num_steps - 1 + (num_steps - 1) // row_length  # codes but the last, ends of rows but the last
+        logits, mask = self._read_prompts(prompts[:, 0], prompts[:, 1], groups, images, read)
 
         seeds = torch.as_tensor(seeds, device=input_ids.device)[order]
         steps = torch.arange(num_steps, device=input_ids.device)

@@ -147,6 +147,24 @@ def test_a_step_reads_the_cache_as_far_as_it_is_written_in_sixteens(model):
         assert mask[..., first.shape[-1] : end].all() and not mask[..., end:].any()
 
 
+@pytest.mark.parametrize("family", AUTOREGRESSIVE, indirect=True)
+def test_a_cache_read_in_parts_draws_the_same(model, monkeypatch):
+    """As compiled steps read it on a GPU: what they are given has few widths."""
+    usual, _ = model.sample_images(PROMPTS, [0, 1, 2], 2.0, 1.0)
+    monkeypatch.setattr(image_cache, "CACHE_PARTS", 2)
+    monkeypatch.setattr(model.sampler, "images", image_cache.RowAfterRow(compiled=True))
+    widths = []
+    handle = model.language_model.layers[0].self_attn.register_forward_pre_hook(
+        lambda module, inputs, named: widths.append(named["attention_mask"].shape[-1]), with_kwargs=True
+    )
+    in_parts, _ = model.sample_images(PROMPTS, [0, 1, 2], 2.0, 1.0)
+    handle.remove()
+    layer = model.sampler.images.cache.layers[0]
+    part = image_cache.cache_length(layer.max_cache_len // 2)
+    assert set(widths[1:]) == {part, layer.max_cache_len} and layer.read == layer.max_cache_len
+    assert (in_parts == usual).all()
+
+
 @pytest.fixture
 def compiled(checkpoint, family):
     return load_model(checkpoint, {**FAMILIES[family], "compile": True})

@@ -70,7 +70,7 @@ def main():
     listener = socket.socket(fileno=int(sys.argv[1]))
     for library in LIBRARIES:
         importlib.import_module(library)
-    gc.freeze()  # or every job would take all of it apart when it ends, for two seconds
+    gc.freeze()  # or the collector of every job would go through all of it
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that attend to jobs
     while listener in select.select([listener, sys.stdin], [], [])[0]:
         connection, _ = listener.accept()
