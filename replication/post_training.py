@@ -155,6 +155,18 @@ def new_trainer(policy, training_set, codes, config, seed, output_dir, epochs=No
     )
 
 
+def last_checkpoint(progress):
+    """The newest checkpoint in the folder `progress` that was not cut off, or None. The trainer's state is the last of a
+    checkpoint's files to be written, and the checkpoint before is deleted after it only."""
+    for state in sorted(progress.glob("checkpoint-*/trainer_state.json"), key=lambda path: -path.stat().st_mtime_ns):
+        try:
+            json.loads(state.read_text())
+        except json.JSONDecodeError:
+            continue
+        return str(state.parent)
+    return None
+
+
 def post_train(model, training_set, codes, config, seed, progress, epochs=None, reference=None, candidates=None):
     """Train `model` in place and return the training log, a frame of `LOGGED_COLUMNS` at step 1 and every epoch.
 
@@ -174,9 +186,7 @@ def post_train(model, training_set, codes, config, seed, progress, epochs=None, 
         reference and reference.image_policy(modules),
         candidates,
     )
-    # The trainer's state is the last file of a checkpoint to be written.
-    finished = sorted(progress.glob("checkpoint-*/trainer_state.json"), key=lambda path: path.stat().st_mtime)
-    trainer.train(resume_from_checkpoint=str(finished[-1].parent) if finished else None)
+    trainer.train(resume_from_checkpoint=last_checkpoint(progress))
     if config["lora"]:
         trainer.model.merge_and_unload()
     if trainer.is_fsdp_enabled:

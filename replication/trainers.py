@@ -75,6 +75,11 @@ class PreTokenized:
         Path(output_dir).mkdir(parents=True, exist_ok=True)
         save_file(trained, Path(output_dir) / "trained.safetensors")
 
+    def _save_rng_state(self, output_dir):
+        super()._save_rng_state(output_dir)
+        # The first process goes on to the trainer's state, by which a checkpoint is taken for whole.
+        self.accelerator.wait_for_everyone()
+
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         if self.is_fsdp_enabled:  # every process has written its part
             super()._load_from_checkpoint(resume_from_checkpoint, model)

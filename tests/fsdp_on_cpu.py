@@ -5,7 +5,11 @@ accelerate 1.15 takes FSDP for a matter of GPUs alone: `AcceleratorState` asks f
 accelerate's, transformers' and TRL's own.
 """
 
+import time
+from pathlib import Path
+
 from accelerate import DistributedType, state
+from transformers import Trainer
 
 from replication.post_training import main
 
@@ -22,4 +26,16 @@ def with_parts(self, *args, fsdp_plugin=None, **kwargs):
 
 
 state.AcceleratorState.__init__ = with_parts
+save_rng_state = Trainer._save_rng_state
+
+
+def save_rng_state_slowly(self, output_dir):
+    """The second process takes its time over its own part of a checkpoint, as on a slow disk, and may be killed in between."""
+    if self.args.process_index == 1:
+        (Path(output_dir) / "rng_state_1.pth").touch()
+        time.sleep(0.3)
+    save_rng_state(self, output_dir)
+
+
+Trainer._save_rng_state = save_rng_state_slowly
 main()

@@ -16,7 +16,7 @@ from settings import DPO, MODEL, ROOT, SFT
 
 from replication.models.janus import JanusModel
 from replication.models.tiny import CODEBOOK_SIZE
-from replication.post_training import main, post_train
+from replication.post_training import last_checkpoint, main, post_train
 
 PROMPTS = ["an image of a triangle", "a picture of a striped purple triangle"] * 2
 TRAINING_SET = pd.DataFrame({"prompt": PROMPTS, "chosen": [0, 1, 2, 3], "rejected": [4, 5, 6, 7]})
@@ -109,7 +109,7 @@ def test_log_probabilities_are_not_rounded_where_steps_are_in_half_precision(che
 
 def test_a_killed_training_goes_on_and_ends_like_an_unbroken_one(station, sft):
     process, folder = station("killed", CHECKPOINTED["sft"])
-    while not list(folder.parent.glob("killed.progress/*/checkpoint-*/trainer_state.json")):
+    while not any(map(last_checkpoint, folder.parent.glob("killed.progress/*"))):
         assert process.poll() is None, "the training ended before it could be killed"
         time.sleep(0.01)
     for one in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:

@@ -18,7 +18,14 @@ from settings import DPO, MODEL, SFT, TRAINING
 from replication.config import load_stage
 from replication.models.janus import JanusModel
 from replication.models.tiny import CODEBOOK_SIZE
-from replication.post_training import check_equal_compute, new_trainer, post_train, trainer_arguments, training_counts
+from replication.post_training import (
+    check_equal_compute,
+    last_checkpoint,
+    new_trainer,
+    post_train,
+    trainer_arguments,
+    training_counts,
+)
 
 PROMPTS = ["an image of a triangle", "a picture of a striped purple triangle"] * 2
 
@@ -212,6 +219,22 @@ def test_two_processes_train_as_one_with_twice_the_batch(checkpoint, inputs, tmp
     assert {path.name for path in tmp_path.glob("two*")} == {"two", "two.log"}
 
 
+def test_a_checkpoint_that_was_cut_off_is_not_gone_on_from(tmp_path):
+    assert last_checkpoint(tmp_path) is None
+    (tmp_path / "checkpoint-4").mkdir()
+    assert last_checkpoint(tmp_path) is None  # the trainer's state comes last
+    written = {
+        "checkpoint-8": '{"global_step": 8}',
+        "checkpoint-12": '{"global_step": 12}',
+        "checkpoint-16": '{"global_st',
+    }
+    for seconds, (name, text) in enumerate(written.items()):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "trainer_state.json").write_text(text)
+        os.utime(tmp_path / name / "trainer_state.json", (seconds, seconds))
+    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-12")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("config", [{**SFT, "condition_dropout": 0.2}, DPO], ids=["sft", "dpo"])
 def test_a_killed_training_goes_on_and_ends_like_an_unbroken_one(checkpoint, inputs, tmp_path, config):
@@ -225,7 +248,7 @@ def test_a_killed_training_goes_on_and_ends_like_an_unbroken_one(checkpoint, inp
     assert start(unbroken).wait() == 0
     killed = tmp_path / "killed"
     process = start(killed)
-    while not list(tmp_path.glob("killed.progress/*/checkpoint-*/trainer_state.json")):
+    while not any(map(last_checkpoint, tmp_path.glob("killed.progress/*"))):
         assert process.poll() is None, "the training ended before it could be killed"
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
