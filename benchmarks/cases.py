@@ -197,7 +197,7 @@ def dpo_epoch(device, repeats):
     training_set = pd.DataFrame({"prompt": prompts, "chosen": range(256), "rejected": range(256, 512)})
     config = {**load_stage("post_training", "tiny", experiment="dpo"), "epochs": 30}
     config["model"] = {**config["model"], "device": device}
-    tile = trl.trainer.utils._CHUNKED_LOGPROB_CHUNK_SIZE
+    tile = trl.trainer.utils._CHUNKED_LOGPROB_CHUNK_SIZE  # as TRL comes
     losses = {}
 
     def ours():
@@ -206,9 +206,8 @@ def dpo_epoch(device, repeats):
         losses["ours"] = log["loss"]
 
     def stock():
-        trl.trainer.utils._CHUNKED_LOGPROB_CHUNK_SIZE = 32768  # as TRL comes
-        losses["stock"] = stock_dpo(embedded_model(device), training_set, codes, config)
         trl.trainer.utils._CHUNKED_LOGPROB_CHUNK_SIZE = tile
+        losses["stock"] = stock_dpo(embedded_model(device), training_set, codes, config)
 
     yield compare("dpo_epoch", ours, stock, 30, "epochs/s", repeats)
     difference = np.abs(np.array(losses["ours"]) - np.array(losses["stock"])).max()

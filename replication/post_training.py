@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+import trl.trainer.utils
 from accelerate import PartialState
 from datasets import Dataset, load_from_disk
 from peft import LoraConfig
@@ -143,6 +144,9 @@ def new_trainer(policy, training_set, codes, config, seed, output_dir, epochs=No
     ] and LoraConfig(  # of every linear layer, whatever a family calls it: Phi has dense, fc1 and fc2
         target_modules=rf".*\.(?:{config['trained_modules']})\..*(?:_proj|\.dense|\.fc1|\.fc2)", **config["lora"]
     )
+    # TRL allocates tiles of 32,768 logits however few there are; those of the embedded model have 320, and it trains 10 %
+    # faster with them, to the same bytes.
+    trl.trainer.utils._CHUNKED_LOGPROB_CHUNK_SIZE = policy.unified.num_codes
     return trainer(
         model=policy,
         args=arguments,
