@@ -13,6 +13,8 @@ import time
 import pytest
 from test_workflow import BIN, ROOT, copy_for_smoke, differing
 
+from replication.post_training import last_checkpoint
+
 START = ROOT.parent / "shared/slurm/start.sh"
 # Polls soon, and asks for what a small model needs: the node of this test is small, too.
 PROFILE = [
@@ -98,11 +100,8 @@ def until(condition):
 def running(folder, rule):
     """Id of the job of `rule` once it has written a checkpoint."""
     jobs = [job for job, name, state in submitted(folder) if rule in name and state == "RUNNING"]
-    return (
-        jobs[0]
-        if jobs and list(folder.glob("results/smoke/dpo/seed=0/model.progress/*/checkpoint-*/trainer_state.json"))
-        else None
-    )
+    written = any(map(last_checkpoint, folder.glob("results/smoke/dpo/seed=0/model.progress/*")))
+    return jobs[0] if jobs and written else None
 
 
 @pytest.mark.slurm
